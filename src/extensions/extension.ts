@@ -1,0 +1,170 @@
+/**
+ * What an extension is: its one row in registry.ts, and the module that row loads.
+ *
+ * Life cycle of settings: check (shape and PGV, by the loader) -> compile (pure: message to settings and closures, reports findings; runs on
+ * the main thread to validate, and again in each worker) -> create (per stream, connection or worker).
+ */
+import type { AnyMessage } from "../config/message.ts";
+import type { Finding } from "../config/finding.ts";
+import type { HttpFilterFactory } from "../http/filter.ts";
+import type { LogSink } from "../log/log.ts";
+import type { Connection, ReadFilter } from "../net/connection.ts";
+import type { TimerWheel } from "../net/timer-wheel.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { StatsScope, StatsStore } from "../stats/stats.ts";
+import type { ThreadLocalClusters } from "../upstream/upstream.ts";
+import type { FormatContext } from "../formatter/formatter.ts";
+import type { StreamInfo } from "../http/stream-info.ts";
+
+export type ExtensionCategory =
+  | "envoy.filters.http" | "envoy.filters.network" | "envoy.filters.listener" | "envoy.transport_sockets.downstream" | "envoy.transport_sockets.upstream"
+  | "envoy.access_loggers" | "envoy.access_loggers.extension_filters" | "envoy.formatter" | "envoy.http.header_formatters" | "envoy.matching.http.input" | "envoy.matching.input_matchers" | "envoy.matching.action"
+  | "envoy.path.match" | "envoy.path.rewrite" | "envoy.retry_host_predicates" | "envoy.retry_priorities" | "envoy.internal_redirect_predicates"
+  | "envoy.request_id" | "envoy.http.original_ip_detection" | "envoy.http.early_header_mutation" | "envoy.upstream_options" | "envoy.clusters" | "envoy.load_balancing_policies"
+  | "envoy.health_checkers" | "envoy.tracers" | "envoy.stats_sinks" | "envoy.resource_monitors" | "envoy.network.dns_resolver" | "envoy.rate_limit_descriptors" | "envoy.compression.compressor" | "envoy.compression.decompressor"
+  | "envoy.route.early_data_policy" | "envoy.http.custom_response" | "envoy.bootstrap" | "envoy.string_matcher" | "envoy.matching.network.input" | "envoy.regex_engines" | "envoy.upstreams" | "envoy.connection_balance" | "envoy.config_mux" | "envoy.other";
+
+/** One row of the table: everything known of an extension without loading its code. */
+export interface ExtensionRow {
+  /** Envoy's canonical name: "envoy.filters.http.buffer". */
+  readonly name: string;
+  readonly category: ExtensionCategory;
+  /** Full names of the messages that configure it (typed_config and per-route). The first is the main one. */
+  readonly messages: readonly string[];
+  readonly load: () => Promise<{ readonly default: Extension }>;
+}
+
+/** Which fields of a message this module acts on, by proto field name; "*" stands for all. Any other field that is set is refused at load. */
+export type Honours = { readonly [messageTypeName: string]: readonly string[] | "*" };
+
+/** What compiling needs to know of the rest of the configuration and of the thread. */
+export interface CompileContext {
+  /** On the main thread: findings are collected, nothing is ever served. In a worker: the configuration is already known to be good. */
+  readonly validating: boolean;
+  /** Adds a finding at a field of a message (proto field name; undefined: the message itself). Positions come from the loader. */
+  report(message: object, field: string | undefined, finding: Pick<Finding, "code" | "text"> & Partial<Finding>): void;
+  /** Contents of a DataSource file: read on the main thread, carried along to workers. undefined (and a finding) when it cannot be read. */
+  readFile(path: string, message: object, field: string): Buffer | undefined;
+  hasCluster(name: string): boolean;
+  /** The loaded module of an extension message; undefined (and a finding) where none is known in that category. */
+  extension<C extends ExtensionCategory>(category: C, message: AnyMessage | undefined, at: object, field: string, name?: string): Extension | undefined;
+  readonly stats: StatsStore;
+  readonly runtime: Runtime;
+  readonly timers: TimerWheel;
+  readonly clusters: ThreadLocalClusters;
+  /** bootstrap.node with command-line overrides. */
+  readonly node: { readonly id: string; readonly cluster: string; readonly zone: string };
+  /** Bootstrap.header_prefix: "x-envoy" unless set. */
+  readonly headerPrefix: string;
+  readonly options: { readonly fileFlushIntervalMs: number; readonly fileFlushMinBytes: number; readonly concurrency: number };
+  /** Opens a file for appending by the main thread and writes through it (access logs); undefined (and a finding) if it cannot be opened. */
+  openLog(target: LogTarget, at: object, field: string): LogWriter | undefined;
+  /** 0..n-1 in workers; -1 on the main thread. */
+  readonly workerIndex: number;
+}
+
+export type LogTarget = { readonly kind: "file"; readonly path: string } | { readonly kind: "stdout" } | { readonly kind: "stderr" };
+export interface LogWriter {
+  /** Appends text as it is (latin1 code units are bytes unless `utf8`). Never blocks. */
+  write(text: string): void;
+}
+
+/** What the extensions of each category must offer. An extension object has `honours` and the one member of its category. */
+export interface Extension {
+  readonly honours: Honours;
+  readonly httpFilter?: HttpFilterExtension;
+  readonly networkFilter?: NetworkFilterExtension;
+  readonly listenerFilter?: ListenerFilterExtension;
+  readonly accessLogger?: AccessLoggerExtension;
+  readonly accessLogFilter?: { compile(message: AnyMessage, context: CompileContext): (context: FormatContext) => boolean };
+  readonly formatter?: { compile(message: AnyMessage, context: CompileContext): FormatterCommandParser };
+  /** Members of smaller categories; each category documents its own in the module that asks for it. */
+  readonly other?: Readonly<Record<string, unknown>>;
+}
+
+export interface HttpFilterExtension {
+  /** A terminal filter (router) must be last, and only it may be. */
+  readonly terminal?: boolean;
+  /** `statPrefix`: "http.<stat_prefix>." of the connection manager. `name`: the filter's name in the chain (key of per-route settings). */
+  compile(message: AnyMessage, context: CompileContext, scope: HttpFilterScope): HttpFilterFactory;
+  /** typed_per_filter_config of this filter to settings, read back through `callbacks.routeConfig()`. */
+  compileRoute?(message: AnyMessage, context: CompileContext): unknown;
+}
+export interface HttpFilterScope {
+  readonly name: string;
+  readonly statPrefix: string;
+  readonly scope: StatsScope;
+}
+
+export interface NetworkFilterExtension {
+  readonly terminal?: boolean;
+  compile(message: AnyMessage, context: CompileContext, scope: NetworkFilterScope): NetworkFilterFactory;
+}
+export interface NetworkFilterScope {
+  /** listener.<address>. */
+  readonly listenerScope: StatsScope;
+  /** Shared facts of the listener this chain belongs to. */
+  readonly listener: ListenerFacts;
+}
+/** What filters may know about their listener. */
+export interface ListenerFacts {
+  readonly name: string;
+  readonly statPrefix: string;
+  readonly direction: "UNSPECIFIED" | "INBOUND" | "OUTBOUND";
+  readonly perConnectionBufferLimitBytes: number;
+  readonly metadata: Record<string, import("../config/message.ts").JsonObject>;
+  readonly isTls: boolean;
+  /** Asked before each response and at accept: whether connections should be wound up now (drain manager). */
+  drainClose(): boolean;
+}
+export type NetworkFilterFactory = () => NetworkFilter;
+export interface NetworkFilter {
+  /** Once, when the connection is open (after TLS). `next` starts the filter behind. */
+  onNewConnection?(callbacks: NetworkFilterCallbacks): "continue" | "stop";
+  onData?(data: Buffer, endStream: boolean): "continue" | "stop";
+  /** Data on its way to the client. */
+  onWrite?(data: Buffer, endStream: boolean): "continue" | "stop";
+  onDestroy?(): void;
+}
+export interface NetworkFilterCallbacks {
+  readonly connection: Connection;
+  readonly info: StreamInfo;
+  /** After a stop: hand data on to the filter behind this one. */
+  continueReading(): void;
+  injectReadData(data: Buffer, endStream: boolean): void;
+  readonly terminalReadFilter: ReadFilter | undefined;
+}
+
+export interface ListenerFilterExtension {
+  compile(message: AnyMessage, context: CompileContext, scope: { readonly listenerScope: StatsScope }): ListenerFilterFactory;
+}
+export type ListenerFilterFactory = () => ListenerFilter;
+/** Looks at the first bytes of an accepted connection before a filter chain is chosen. */
+export interface ListenerFilter {
+  /** Bytes so far (peeked). "need_more": call again; "done": next filter; "close": drop. `consume` takes bytes away from the stream. */
+  inspect(peeked: Buffer, socket: ListenerFilterSocket): "need_more" | "done" | "close";
+  /** How many bytes it must be able to peek; 0: called once without bytes. */
+  readonly maxReadBytes: number;
+}
+export interface ListenerFilterSocket {
+  detectedTransportProtocol: string;
+  requestedServerName: string;
+  requestedApplicationProtocols: readonly string[];
+  ja3: string;
+  ja4: string;
+  remoteAddress: import("../net/connection.ts").Address;
+  localAddress: import("../net/connection.ts").Address;
+  consume(bytes: number): void;
+  readonly info: StreamInfo;
+}
+
+export interface AccessLoggerExtension {
+  compile(message: AnyMessage, context: CompileContext): AccessLogger;
+}
+export interface AccessLogger {
+  log(context: FormatContext): void;
+}
+/** Parses an operator that core does not know: undefined when it is not this formatter's either. */
+export type FormatterCommandParser = (operator: string, argument: string, maxLength: number | undefined) => import("../formatter/formatter.ts").Operator | undefined;
+
+export type { LogSink };

@@ -1,0 +1,24 @@
+/**
+ * The one table of extensions. A row says everything that is known without loading code; the module behind it is loaded only when
+ * a configuration names one of its messages. New extension: a folder beside this file and a row here.
+ */
+import type { ExtensionRow } from "./extension.ts";
+
+export const extensions: readonly ExtensionRow[] = [
+  // ---- network filters
+  { name: "envoy.filters.network.http_connection_manager", category: "envoy.filters.network", messages: ["envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"], load: () => import("../http/manager/config.ts") },
+  // ---- http filters
+  { name: "envoy.filters.http.router", category: "envoy.filters.http", messages: ["envoy.extensions.filters.http.router.v3.Router"], load: () => import("../router/filter/config.ts") },
+  // ---- access loggers
+  { name: "envoy.access_loggers.file", category: "envoy.access_loggers", messages: ["envoy.extensions.access_loggers.file.v3.FileAccessLog"], load: () => import("./access_loggers/file/config.ts") },
+  { name: "envoy.access_loggers.stdout", category: "envoy.access_loggers", messages: ["envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"], load: () => import("./access_loggers/stdout/config.ts") },
+  { name: "envoy.access_loggers.stderr", category: "envoy.access_loggers", messages: ["envoy.extensions.access_loggers.stream.v3.StderrAccessLog"], load: () => import("./access_loggers/stderr/config.ts") },
+];
+
+const byMessage = new Map<string, ExtensionRow>();
+for (const row of extensions) for (const message of row.messages) byMessage.set(message, row);
+
+/** The row of the extension that a message configures. */
+export function extensionOfMessage(typeName: string): ExtensionRow | undefined {
+  return byMessage.get(typeName);
+}
