@@ -3,8 +3,21 @@ import type { RequestHeaders, ResponseHeaders, Trailers } from "../http/header-m
 import type { StreamInfo } from "../http/stream-info.ts";
 
 export type AccessLogType =
-  | "NotSet" | "TcpUpstreamConnected" | "TcpPeriodic" | "TcpConnectionEnd" | "DownstreamStart" | "DownstreamPeriodic" | "DownstreamEnd"
-  | "UpstreamPoolReady" | "UpstreamPeriodic" | "UpstreamEnd" | "DownstreamTunnelSuccessfullyEstablished" | "UdpTunnelUpstreamConnected" | "UdpPeriodic" | "UdpSessionEnd" | "ProxyProtocolError";
+  | "NotSet"
+  | "TcpUpstreamConnected"
+  | "TcpPeriodic"
+  | "TcpConnectionEnd"
+  | "DownstreamStart"
+  | "DownstreamPeriodic"
+  | "DownstreamEnd"
+  | "UpstreamPoolReady"
+  | "UpstreamPeriodic"
+  | "UpstreamEnd"
+  | "DownstreamTunnelSuccessfullyEstablished"
+  | "UdpTunnelUpstreamConnected"
+  | "UdpPeriodic"
+  | "UdpSessionEnd"
+  | "ProxyProtocolError";
 
 export interface FormatContext {
   readonly info: StreamInfo;

@@ -64,6 +64,19 @@ export interface UpstreamInfo {
   poolReadyMs: number | undefined;
   /** Requests this connection had carried, this one included. */
   connectionStreams: number;
+  /** performance.now() at the first byte of the answer's body. */
+  firstRxBodyByteMs?: number;
+  /** Why we closed the upstream connection, and how it was seen to close (for %UPSTREAM_LOCAL_CLOSE_REASON%, %UPSTREAM_DETECTED_CLOSE_TYPE%). */
+  localCloseReason?: string;
+  detectedCloseType?: string;
+  /** For %UPSTREAM_FILTER_STATE%. */
+  filterState?: ReadonlyMap<string, FilterStateObject>;
+}
+
+/** One host that was tried, in order, for %UPSTREAM_HOSTS_ATTEMPTED% and its kin. */
+export interface AttemptedHost {
+  readonly host: Host;
+  readonly connectionId: number | undefined;
 }
 
 /** A value that filters leave for others; `serialize` is what %FILTER_STATE% prints. */
@@ -97,6 +110,15 @@ export class StreamInfo {
   endMs: number | undefined = undefined;
   upstream: UpstreamInfo | undefined = undefined;
   attemptCount = 0;
+  attemptedHosts: AttemptedHost[] | undefined = undefined;
+  /** The virtual cluster that the router chose stats of ("other" where none fits), undefined where there are none. */
+  virtualClusterName: string | undefined = undefined;
+  /** Names that filters leave for %CUSTOM_FLAGS%, comma separated. */
+  customFlags = "";
+  downstreamLocalCloseReason = "";
+  downstreamDetectedCloseType = "";
+  routeResolutionCount = 0;
+  routeResolutionMs = 0;
   route: Route | undefined = undefined;
   routeName = "";
   virtualHostName = "";
@@ -125,6 +147,7 @@ export class StreamInfo {
   listenerName = "";
   /** Listener.metadata, FilterChain.name and metadata of this connection. */
   listenerMetadata: JsonObject | undefined = undefined;
+  filterChainMetadata: JsonObject | undefined = undefined;
   filterChainName = "";
   /** Times a filter named for %COMMON_DURATION%: key to performance.now(). */
   customTimes: Map<string, number> | undefined = undefined;

@@ -35,6 +35,10 @@ export interface TlsInfo {
   /** The peer's and our own certificate, parsed when first asked for. */
   readonly peerCertificate: import("node:crypto").X509Certificate | undefined;
   readonly localCertificate: import("node:crypto").X509Certificate | undefined;
+  /** Key exchange group ("X25519"), where it is known. */
+  readonly group?: string;
+  /** The certificates the peer sent, its own first. */
+  readonly peerChain?: readonly import("node:crypto").X509Certificate[];
 }
 
 export interface Connection {
