@@ -1,11 +1,11 @@
 /** Runtime values (layered_runtime) as one thread sees them: the main thread sends each new snapshot whole. */
-export type RuntimeValue = string | number | boolean;
-
 /** A fraction that a runtime key may override; `denominator` is 100, 10000 or 1000000. */
 export interface Fraction {
   readonly numerator: number;
   readonly denominator: number;
 }
+
+export type RuntimeValue = string | number | boolean | Fraction;
 
 export class RuntimeSnapshot {
   readonly #values: ReadonlyMap<string, RuntimeValue>;
@@ -38,6 +38,7 @@ export class RuntimeSnapshot {
       denominator = 100;
     } else if (value === false) return false;
     else if (value === true) return true;
+    else if (typeof value === "object") ({ numerator, denominator } = value);
     if (numerator <= 0) return false;
     if (numerator >= denominator) return true;
     return random % denominator < numerator;

@@ -1,0 +1,14 @@
+/** The fields that core modules (not extensions) act on. See Honours in extension.ts. */
+import type { Honours } from "./extension.ts";
+import { honours as runtimeHonours } from "../runtime/layers.ts";
+
+/** What the server itself reads of the bootstrap. */
+const serverHonours: Honours = {
+  "envoy.config.bootstrap.v3.Bootstrap": ["node", "static_resources", "admin", "layered_runtime", "stats_flush_interval", "header_prefix", "stats_config"],
+  "envoy.config.bootstrap.v3.Bootstrap.StaticResources": ["listeners", "clusters"],
+  "envoy.config.bootstrap.v3.Admin": ["address", "access_log", "access_log_path"],
+  "envoy.config.core.v3.Node": "*",
+  "envoy.config.core.v3.Locality": "*",
+};
+
+export const coreHonours: readonly Honours[] = [serverHonours, runtimeHonours];

@@ -1,0 +1,114 @@
+/**
+ * From files to a configuration that is known to be good: load, check the shape, load the extensions it names, check that all of it is
+ * supported, compile everything once on this thread. `--mode validate`, start and reload all go through here.
+ */
+import type { Options } from "../cli/options.ts";
+import type { Finding } from "../config/finding.ts";
+import { loadBootstrap } from "../config/load.ts";
+import type { Bootstrap } from "../config/schema/types/envoy.config.bootstrap.v3.d.ts";
+import { checkSemantics } from "../config/semantic.ts";
+import { checkSupported } from "../config/supported.ts";
+import { coreHonours } from "../extensions/core-honours.ts";
+import type { Honours } from "../extensions/extension.ts";
+import { compileListener } from "../listener/compile.ts";
+import { TimerWheel } from "../net/timer-wheel.ts";
+import { RuntimeLayers } from "../runtime/layers.ts";
+import { checkStatsConfig } from "../stats/stats-config.ts";
+import { StatsStore } from "../stats/stats.ts";
+import { compileCluster } from "../upstream/compile.ts";
+import { adminListenerMessage } from "./admin-listener.ts";
+import { ValidatingContext } from "./compile-context.ts";
+import { collectMessageTypes, ExtensionSet } from "./extension-set.ts";
+
+export interface Prepared {
+  readonly bootstrap: Bootstrap;
+  readonly extensions: ExtensionSet;
+  readonly files: ReadonlyMap<string, Uint8Array>;
+  readonly node: { readonly id: string; readonly cluster: string; readonly zone: string };
+  readonly headerPrefix: string;
+}
+
+export interface PrepareResult {
+  /** undefined when an error was found. */
+  readonly prepared: Prepared | undefined;
+  readonly findings: readonly Finding[];
+}
+
+export async function prepare(options: Options): Promise<PrepareResult> {
+  const loaded = loadBootstrap({ path: options.configPath, configYaml: options.configYaml, allowUnknownStatic: options.allowUnknownStaticFields });
+  const findings: Finding[] = [...loaded.findings];
+  if (loaded.bootstrap === undefined) return { prepared: undefined, findings };
+  const bootstrap = loaded.bootstrap;
+  applyNodeFlags(bootstrap, options);
+
+  const extensions = new ExtensionSet();
+  const admin = adminListenerMessage(bootstrap);
+  await extensions.load([...collectMessageTypes(bootstrap), ...(admin === undefined ? [] : collectMessageTypes(admin))]);
+  const honours: Honours[] = [...coreHonours];
+  for (const extension of extensions.values()) honours.push(extension.honours);
+  findings.push(...checkSupported(bootstrap, honours, loaded.locate, { allowUnsupported: options.allowUnsupported, disabledExtensions: options.disabledExtensions }));
+  findings.push(...checkSemantics(bootstrap, loaded.locate));
+
+  const runtime = new RuntimeLayers(bootstrap.layeredRuntime, options.serviceCluster);
+  const node = { id: bootstrap.node?.id ?? "", cluster: bootstrap.node?.cluster ?? "", zone: bootstrap.node?.locality?.zone ?? "" };
+  const headerPrefix = bootstrap.headerPrefix === "" ? "x-envoy" : bootstrap.headerPrefix;
+  const clusters = bootstrap.staticResources?.clusters ?? [];
+  const context = new ValidatingContext(
+    {
+      extensions,
+      stats: new StatsStore(),
+      runtime,
+      timers: new TimerWheel(),
+      clusters: { get: () => undefined },
+      clusterNames: new Set(clusters.map((cluster) => cluster.name)),
+      node,
+      headerPrefix,
+      options: { fileFlushIntervalMs: options.fileFlushIntervalMs, fileFlushMinBytes: options.fileFlushMinSizeKb * 1024, concurrency: options.concurrency },
+    },
+    loaded.locate,
+    options.allowUnsupported,
+  );
+  for (const cluster of clusters) compileCluster(cluster, context);
+  for (const listener of bootstrap.staticResources?.listeners ?? []) compileListener(listener, context);
+  if (admin !== undefined) compileListener(admin, context);
+  checkStatsConfig(bootstrap, context);
+  findings.push(...context.findings);
+
+  const unique = dedupe(findings);
+  const good = !unique.some((finding) => finding.severity === "error");
+  return { prepared: good ? { bootstrap, extensions, files: context.files, node, headerPrefix } : undefined, findings: unique };
+}
+
+/** --service-node and siblings win over bootstrap.node, and user agent fields are ours. */
+function applyNodeFlags(bootstrap: Bootstrap, options: Options): void {
+  bootstrap.node ??= {
+    $typeName: "envoy.config.core.v3.Node",
+    id: "",
+    cluster: "",
+    dynamicParameters: {},
+    userAgentName: "",
+    userAgentVersionType: { case: undefined },
+    extensions: [],
+    clientFeatures: [],
+    listeningAddresses: [],
+  };
+  const node = bootstrap.node;
+  if (options.serviceNode !== "") node.id = options.serviceNode;
+  if (options.serviceCluster !== "") node.cluster = options.serviceCluster;
+  if (options.serviceZone !== "") {
+    node.locality ??= { $typeName: "envoy.config.core.v3.Locality", region: "", zone: "", subZone: "" };
+    node.locality.zone = options.serviceZone;
+  }
+  node.userAgentName = "envoy";
+}
+
+/** Two checks may find the same thing at the same place: the first says it. */
+function dedupe(findings: readonly Finding[]): Finding[] {
+  const seen = new Set<string>();
+  return findings.filter((finding) => {
+    const key = `${finding.origin?.file}:${finding.origin?.line}:${finding.origin?.column}:${finding.origin?.path}:${finding.origin === undefined ? finding.text : finding.code}`;
+    if (seen.has(key)) return false;
+    seen.add(key);
+    return true;
+  });
+}

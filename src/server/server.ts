@@ -1,0 +1,478 @@
+/**
+ * The main thread: owns configuration, admin interface, membership and DNS, statistics, and the workers. It serves no traffic itself.
+ *
+ * Life: pre_initializing -> initializing (clusters warm up) -> live -> draining -> stopped.
+ */
+import { rmSync } from "node:fs";
+import { createServer } from "node:net";
+import type { Options } from "../cli/options.ts";
+import type { Finding } from "../config/finding.ts";
+import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
+import { durationMs } from "../config/message.ts";
+import type { AdminServer } from "../admin/server.ts";
+import { compileListener } from "../listener/compile.ts";
+import { WorkerListener } from "../listener/listener.ts";
+import { type Component, components, getLogger, type Level, type LogSink } from "../log/log.ts";
+import { LogFiles } from "../log/log-files.ts";
+import { formatAddress, parseAddressMessage } from "../net/address.ts";
+import { TimerWheel } from "../net/timer-wheel.ts";
+import { RuntimeLayers } from "../runtime/layers.ts";
+import { StatsAggregate } from "../stats/aggregate.ts";
+import { type ServerStats, serverStats } from "../stats/core-stats.ts";
+import { compileStatsMatcher } from "../stats/stats-config.ts";
+import { StatsStore } from "../stats/stats.ts";
+import { compileCluster } from "../upstream/compile.ts";
+import { MainClusters } from "../upstream/main-clusters.ts";
+import { WorkerClusters } from "../upstream/worker-clusters.ts";
+import type { FromWorker, WorkerConfig, WorkerStart } from "../worker/protocol.ts";
+import { adminListenerMessage } from "./admin-listener.ts";
+import { ServingContext } from "./compile-context.ts";
+import { type Prepared, prepare } from "./prepare.ts";
+import { changesBetween, describeChanges, fingerprint } from "./changes.ts";
+import { WorkerLink } from "./worker-link.ts";
+
+const log = getLogger("main");
+
+/** Why the server could not start; `findings` when it was the configuration. */
+export class StartError extends Error {
+  readonly findings: readonly Finding[];
+  constructor(message: string, findings: readonly Finding[] = []) {
+    super(message);
+    this.findings = findings;
+  }
+}
+
+export type ServerState = "PRE_INITIALIZING" | "INITIALIZING" | "LIVE" | "DRAINING";
+
+/** A worker that dies more often than this within a minute is a fault no restart mends: the process ends. */
+const maxCrashesPerMinute = 10;
+
+export class Server {
+  readonly options: Options;
+  readonly stats: StatsStore;
+  readonly aggregate = new StatsAggregate();
+  readonly startedMs = performance.now();
+  /** Set by the process around the server. */
+  onQuit: () => void = () => {};
+  onFatal: () => void = () => {};
+  readonly #sink: LogSink;
+  readonly #timers = new TimerWheel();
+  readonly #logs: LogFiles;
+  readonly #stopCallbacks: (() => void)[] = [];
+  #state: ServerState = "PRE_INITIALIZING";
+  #prepared: Prepared | undefined;
+  #serverStats: ServerStats | undefined;
+  #runtime = new RuntimeLayers(undefined);
+  #clusters: MainClusters | undefined;
+  #workers: WorkerLink[] = [];
+  #crashes: number[] = [];
+  /** What each worker was last told to listen on, for its replacement. */
+  #ports = new Map<string, number>();
+  #reusePort = true;
+  #admin: { readonly listener: WorkerListener; readonly address: string } | undefined;
+  #healthFailed = false;
+  #draining: { readonly kind: "gradual" | "immediate"; readonly inboundOnly: boolean } | undefined;
+  #listenersStopped: { readonly inboundOnly: boolean } | undefined;
+  #listenerAddresses = new Map<string, string>();
+  #flushTimer: NodeJS.Timeout | undefined;
+  #lastUpdated = new Date();
+  #stopping = false;
+  #reloading: Promise<string> | undefined;
+
+  constructor(options: Options, sink: LogSink) {
+    this.options = options;
+    this.#sink = sink;
+    this.stats = new StatsStore(this.aggregate.attach("main"));
+    this.#logs = new LogFiles({ flushIntervalMs: options.fileFlushIntervalMs, flushMinBytes: options.fileFlushMinSizeKb * 1024, stats: this.stats });
+  }
+
+  get state(): ServerState {
+    return this.#state;
+  }
+  get adminAddress(): string | undefined {
+    return this.#admin?.address;
+  }
+  get prepared(): Prepared | undefined {
+    return this.#prepared;
+  }
+  get lastUpdated(): Date {
+    return this.#lastUpdated;
+  }
+  get runtime(): RuntimeLayers {
+    return this.#runtime;
+  }
+  get clusters(): MainClusters | undefined {
+    return this.#clusters;
+  }
+  get workers(): readonly WorkerLink[] {
+    return this.#workers;
+  }
+  /** Bound addresses by listener name, as /listeners prints them. */
+  get listenerAddresses(): ReadonlyMap<string, string> {
+    return this.#listenerAddresses;
+  }
+  get healthFailed(): boolean {
+    return this.#healthFailed;
+  }
+
+  onStop(callback: () => void): void {
+    this.#stopCallbacks.push(callback);
+  }
+
+  /**
+   * Starts everything and returns once traffic is served. `beforeAdmin` runs before the admin address is bound (a parent gives it up then).
+   * Throws StartError.
+   */
+  async start(beforeAdmin?: () => Promise<unknown>): Promise<void> {
+    const { prepared, findings } = await prepare(this.options);
+    if (prepared === undefined) throw new StartError(`error initializing config '${this.options.configPath}': ${findings.filter((f) => f.severity === "error").length} error(s)`, findings);
+    this.#prepared = prepared;
+    for (const finding of findings) if (!this.options.skipDeprecatedLogs) getLogger("config").warning(`${finding.origin ? `${finding.origin.file}:${finding.origin.line}:${finding.origin.column}: ` : ""}${finding.text}`);
+    log.info(`initializing epoch ${this.options.restartEpoch} (base id=${this.options.baseId})`);
+    const { bootstrap } = prepared;
+    this.aggregate.configure(bootstrap, this.options.statsTags);
+    this.stats.setMatcher(compileStatsMatcher(bootstrap.statsConfig));
+    this.#serverStats = serverStats(this.stats);
+    this.#runtime = new RuntimeLayers(bootstrap.layeredRuntime, bootstrap.node?.cluster ?? "");
+    this.#updateServerStats();
+
+    this.#state = "INITIALIZING";
+    this.#clusters = new MainClusters({ stats: this.stats, timers: this.#timers, runtime: this.#runtime, onUpdate: (update) => this.#toWorkers({ type: "hosts", update }) });
+    const context = this.#mainContext(prepared);
+    for (const cluster of bootstrap.staticResources?.clusters ?? []) this.#clusters.add(compileCluster(cluster, context));
+    const compiled = this.#startWorkers();
+    if (beforeAdmin) await beforeAdmin();
+    await this.#startAdmin(prepared);
+    await Promise.all([compiled, this.#clusters.initialized]);
+    log.info("all clusters initialized. initializing init manager");
+    if (this.#stopping) return;
+    await this.#choosePorts(bootstrap.staticResources?.listeners ?? []);
+    await this.#listen();
+    log.info("all dependencies initialized. starting workers");
+    this.#state = "LIVE";
+    this.#updateServerStats();
+    const interval = durationMs(bootstrap.statsFlush.case === "statsFlushOnAdmin" ? undefined : bootstrap.statsFlushInterval, 5000);
+    this.#flushTimer = setInterval(() => this.#flush(), interval);
+    log.info("starting main dispatch loop");
+  }
+
+  /** Reads the configuration again. What changed, one line each; or why the old configuration goes on. */
+  async reload(): Promise<string> {
+    // Two triggers at once (SIGHUP and a file event) are one reload after the other.
+    const run = (this.#reloading ?? Promise.resolve("")).then(() => this.#reload());
+    this.#reloading = run.catch((error: unknown) => `error: ${String(error)}`);
+    return this.#reloading;
+  }
+
+  drainListeners(options: { graceful: boolean; inboundOnly: boolean; skipExit?: boolean }): void {
+    if (options.graceful) {
+      this.#draining = { kind: this.options.drainStrategy === "Gradual" ? "gradual" : "immediate", inboundOnly: options.inboundOnly };
+      this.#toWorkers({ type: "drain", ...this.#draining });
+      if (options.skipExit === true) return;
+      const timer = setTimeout(() => this.#stopListeners(options.inboundOnly), this.options.drainTimeS * 1000);
+      timer.unref();
+      this.onStop(() => clearTimeout(timer));
+      return;
+    }
+    this.#stopListeners(options.inboundOnly);
+  }
+
+  setHealthFailed(failed: boolean): void {
+    this.#healthFailed = failed;
+    this.#toWorkers({ type: "health_failed", failed });
+    this.#updateServerStats();
+  }
+
+  setLogLevels(changes: readonly (readonly [Component, Level])[]): void {
+    for (const [component, level] of changes) getLogger(component).level = level;
+    this.#toWorkers({ type: "log_levels", levels: changes });
+  }
+
+  modifyRuntime(changes: ReadonlyMap<string, string>): boolean {
+    if (!this.#runtime.modify(changes)) return false;
+    this.#toWorkers({ type: "runtime", values: this.#runtime.merged });
+    this.#updateServerStats();
+    return true;
+  }
+
+  reopenLogs(): void {
+    this.#logs.reopen();
+    this.#toWorkers({ type: "reopen_logs" });
+  }
+
+  /** Asks the workers for their histograms and merges when all have answered (or a second has passed). */
+  async #flushHistograms(): Promise<void> {
+    await Promise.race([
+      Promise.all(this.#workers.map((link) => this.#answer(link, "histograms", () => link.send({ type: "flush_histograms" })))),
+      new Promise((resolve) => setTimeout(resolve, 1000).unref()),
+    ]);
+    this.aggregate.flush();
+  }
+
+  async stopAdmin(): Promise<void> {
+    this.#admin?.listener.close();
+    this.#admin = undefined;
+  }
+
+  /** Ends at once, as SIGTERM does with Envoy: logs are written, connections closed. */
+  async stop(): Promise<void> {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    log.info("shutting down server instance");
+    if (this.#flushTimer !== undefined) clearInterval(this.#flushTimer);
+    for (const callback of this.#stopCallbacks) callback();
+    const workers = this.#workers;
+    for (const link of workers) link.send({ type: "stop" });
+    await Promise.race([Promise.all(workers.map((link) => link.gone)), new Promise((resolve) => setTimeout(resolve, 5000).unref())]);
+    await Promise.all(workers.map((link) => link.terminate()));
+    this.#clusters?.close();
+    await this.stopAdmin();
+    this.#timers.stop();
+    this.#logs.flushSync();
+    log.info("exiting");
+  }
+
+  // ---- start ----------------------------------------------------------------------------------------------------------
+
+  #mainContext(prepared: Prepared): ServingContext {
+    return new ServingContext(
+      {
+        extensions: prepared.extensions,
+        stats: this.stats,
+        runtime: this.#runtime,
+        timers: this.#timers,
+        clusters: { get: () => undefined },
+        clusterNames: new Set((prepared.bootstrap.staticResources?.clusters ?? []).map((cluster) => cluster.name)),
+        node: prepared.node,
+        headerPrefix: prepared.headerPrefix,
+        options: { fileFlushIntervalMs: this.options.fileFlushIntervalMs, fileFlushMinBytes: this.options.fileFlushMinSizeKb * 1024, concurrency: this.options.concurrency },
+      },
+      { workerIndex: -1, files: prepared.files, openLog: (target) => this.#logs.open(target), onProblem: (text) => log.warning(text) },
+    );
+  }
+
+  #workerConfig(prepared: Prepared): WorkerConfig {
+    return {
+      listeners: prepared.bootstrap.staticResources?.listeners ?? [],
+      clusters: prepared.bootstrap.staticResources?.clusters ?? [],
+      files: prepared.files,
+      node: prepared.node,
+      headerPrefix: prepared.headerPrefix,
+    };
+  }
+
+  #spawn(index: number): WorkerLink {
+    const prepared = this.#prepared as Prepared;
+    const start: WorkerStart = {
+      index,
+      concurrency: this.options.concurrency,
+      config: this.#workerConfig(prepared),
+      hosts: this.#clusters?.snapshot() ?? [],
+      runtime: this.#runtime.merged,
+      logLevels: components.map((component) => [component, getLogger(component).level] as const),
+      fileFlushIntervalMs: this.options.fileFlushIntervalMs,
+      fileFlushMinBytes: this.options.fileFlushMinSizeKb * 1024,
+      statsConfig: prepared.bootstrap.statsConfig,
+      drainTimeMs: this.options.drainTimeS * 1000,
+      drainStrategy: this.options.drainStrategy,
+    };
+    return new WorkerLink(start, this.aggregate, this.#sink, { onMessage: (link, message) => this.#onWorkerMessage(link, message), onCrash: (link) => void this.#replace(link) });
+  }
+
+  /** Resolves when every worker has compiled. */
+  async #startWorkers(): Promise<void> {
+    this.#workers = Array.from({ length: this.options.concurrency }, (_, index) => this.#spawn(index));
+    await Promise.all(this.#workers.map((link) => this.#answer(link, "compiled")));
+  }
+
+  /** A worker died: another takes its place and listens on the same ports; the others never stopped accepting. */
+  async #replace(dead: WorkerLink): Promise<void> {
+    if (this.#stopping) return;
+    const now = performance.now();
+    this.#crashes = this.#crashes.filter((at) => now - at < 60_000);
+    this.#crashes.push(now);
+    this.#serverStats?.worker_restarts.inc();
+    if (this.#crashes.length > maxCrashesPerMinute) {
+      log.critical(`${this.#crashes.length} workers ended within a minute: giving up`);
+      this.onFatal();
+      return;
+    }
+    const link = this.#spawn(dead.index);
+    this.#workers[dead.index] = link;
+    await this.#answer(link, "compiled");
+    if (this.#state === "PRE_INITIALIZING" || this.#state === "INITIALIZING") return;
+    if (this.#healthFailed) link.send({ type: "health_failed", failed: true });
+    if (this.#draining) link.send({ type: "drain", ...this.#draining });
+    if (!this.#listenersStopped) link.send({ type: "listen", ports: this.#ports, reusePort: this.#reusePort });
+  }
+
+  /**
+   * Decides ports before workers bind. All workers share an address through SO_REUSEPORT, which would also let a second proxy share it
+   * unnoticed; so at epoch 0 each address is first bound alone. Port 0 becomes a number here, the same for every worker.
+   */
+  async #choosePorts(listeners: readonly Listener[]): Promise<void> {
+    for (const listener of listeners) {
+      const address = parseAddressMessage(listener.address);
+      if (address === undefined) continue;
+      if (address.kind === "pipe") {
+        if (!address.path.startsWith("@")) rmSync(address.path, { force: true });
+        continue;
+      }
+      if (this.options.restartEpoch > 0 && address.port !== 0) continue;
+      try {
+        const port = await probe(address.ip, address.port);
+        if (address.port === 0) this.#ports.set(listener.name, port);
+      } catch (error) {
+        throw new StartError(describeListenError(listener.name, formatAddress(address), error as NodeJS.ErrnoException));
+      }
+    }
+  }
+
+  async #listen(): Promise<void> {
+    const all = this.#workers.map((link) => this.#answer(link, "listening", () => link.send({ type: "listen", ports: this.#ports, reusePort: this.#reusePort })));
+    const failed = new Promise<never>((_, reject) => {
+      this.#onListenFailed = reject;
+    });
+    await Promise.race([Promise.all(all), failed]);
+    this.#onListenFailed = undefined;
+  }
+  #onListenFailed: ((error: StartError) => void) | undefined;
+
+  async #startAdmin(prepared: Prepared): Promise<void> {
+    const message = adminListenerMessage(prepared.bootstrap);
+    if (message === undefined) return;
+    const listener = new WorkerListener(compileListener(message, this.#mainContext(prepared)), {
+      stats: this.stats,
+      timers: this.#timers,
+      workerIndex: -1,
+      drainClose: () => false,
+    });
+    const address = parseAddressMessage(message.address);
+    const text = address === undefined ? "" : formatAddress(address);
+    if (address?.kind === "ip" && !/^(127\.|::1$)/.test(address.ip)) getLogger("admin").warning(`the admin interface listens on ${text}: whoever reaches it can change and stop this proxy; bind it to 127.0.0.1`);
+    log.info(`Starting admin HTTP server at ${text}`);
+    try {
+      const [bound] = await listener.listen({ reusePort: false, port: undefined });
+      this.#admin = { listener, address: bound };
+      getLogger("admin").info(`admin address: ${bound}`);
+    } catch (error) {
+      throw new StartError(describeListenError("admin", text, error as NodeJS.ErrnoException));
+    }
+  }
+
+  // ---- running ---------------------------------------------------------------------------------------------------------
+
+  #toWorkers(message: Parameters<WorkerLink["send"]>[0]): void {
+    for (const link of this.#workers) link.send(message);
+  }
+
+  readonly #waiting: { readonly link: WorkerLink; readonly type: FromWorker["type"]; readonly resolve: (message: FromWorker) => void }[] = [];
+
+  /** The next message of a kind from one worker. */
+  #answer(link: WorkerLink, type: FromWorker["type"], ask?: () => void): Promise<FromWorker | undefined> {
+    const answer = new Promise<FromWorker>((resolve) => this.#waiting.push({ link, type, resolve }));
+    ask?.();
+    return Promise.race([answer, link.gone.then(() => undefined)]);
+  }
+
+  #onWorkerMessage(link: WorkerLink, message: FromWorker): void {
+    if (message.type === "listening") for (const [listener, address] of message.addresses) this.#listenerAddresses.set(listener, address);
+    if (message.type === "listen_failed") {
+      const error = new StartError(describeListenError(message.listener, message.address, { name: "Error", message: message.message, code: message.code }));
+      if (this.#onListenFailed) this.#onListenFailed(error);
+      else log.error(error.message);
+    }
+    const at = this.#waiting.findIndex((w) => w.link === link && w.type === message.type);
+    if (at >= 0) this.#waiting.splice(at, 1)[0].resolve(message);
+  }
+
+  #stopListeners(inboundOnly: boolean): void {
+    this.#listenersStopped = { inboundOnly };
+    this.#toWorkers({ type: "stop_listeners", inboundOnly });
+    this.#serverStats?.listeners_stopped();
+  }
+
+  #flush(): void {
+    this.#updateServerStats();
+    void this.#flushHistograms();
+  }
+
+  /** Gauges that are read, not counted. */
+  #updateServerStats(): void {
+    this.#serverStats?.update({
+      state: this.#state,
+      healthFailed: this.#healthFailed,
+      concurrency: this.options.concurrency,
+      uptimeS: (performance.now() - this.startedMs) / 1000,
+      epoch: this.options.restartEpoch,
+      runtime: this.#runtime,
+      listeners: this.#prepared?.bootstrap.staticResources?.listeners.length ?? 0,
+      clusters: this.#prepared?.bootstrap.staticResources?.clusters.length ?? 0,
+      workersStarted: this.#state === "LIVE",
+    });
+  }
+
+  async #reload(): Promise<string> {
+    const before = this.#prepared;
+    if (before === undefined || this.#stopping) return "error: the server is not running";
+    const config = getLogger("config");
+    const { prepared, findings } = await prepare(this.options);
+    if (prepared === undefined) {
+      const errors = findings.filter((f) => f.severity === "error");
+      for (const finding of errors) config.error(`${finding.origin ? `${finding.origin.file}:${finding.origin.line}:${finding.origin.column}: ` : ""}${finding.text}`);
+      config.error(`reload refused: ${errors.length} error(s); the old configuration goes on`);
+      return `error: ${errors.length} error(s), the old configuration goes on\n${errors.map((f) => `${f.origin ? `${f.origin.file}:${f.origin.line}:${f.origin.column}: ` : ""}${f.text}`).join("\n")}`;
+    }
+    const name = (x: { name: string }): string => x.name;
+    const resources = (p: Prepared) => ({ listeners: p.bootstrap.staticResources?.listeners ?? [], clusters: p.bootstrap.staticResources?.clusters ?? [] });
+    const listeners = changesBetween(resources(before).listeners, resources(prepared).listeners, name);
+    const clusters = changesBetween(resources(before).clusters, resources(prepared).clusters, name);
+    const said = [...describeChanges("listeners", listeners, name), ...describeChanges("clusters", clusters, name)];
+    const files = [...prepared.files].filter(([path, contents]) => Buffer.compare(contents, before.files.get(path) ?? new Uint8Array()) !== 0).map(([path]) => path);
+    if (files.length > 0) said.push(`files: changed ${files.join(", ")}`);
+    const fixed = ["admin", "layeredRuntime", "statsConfig", "node"] as const;
+    const restart = fixed.filter((field) => fingerprint(before.bootstrap[field]) !== fingerprint(prepared.bootstrap[field]));
+    if (restart.length > 0) said.push(`not changed until a restart: ${restart.join(", ")}`);
+    if (said.length === 0) {
+      config.info("reload: nothing changed");
+      return "nothing changed";
+    }
+    try {
+      await this.#choosePorts([...listeners.added, ...listeners.updated.filter((l) => fingerprint(l.address) !== fingerprint(resources(before).listeners.find((o) => o.name === l.name)?.address))]);
+    } catch (error) {
+      config.error(`reload refused: ${(error as Error).message}; the old configuration goes on`);
+      return `error: ${(error as Error).message}; the old configuration goes on`;
+    }
+    this.#prepared = prepared;
+    this.#lastUpdated = new Date();
+    const context = this.#mainContext(prepared);
+    for (const cluster of [...clusters.added, ...clusters.updated]) this.#clusters?.add(compileCluster(cluster, context));
+    await this.#clusters?.initialized;
+    const hosts = this.#clusters?.snapshot() ?? [];
+    const message = { type: "reload", config: this.#workerConfig(prepared), hosts, ports: this.#ports, reusePort: this.#reusePort } as const;
+    await Promise.all(this.#workers.map((link) => this.#answer(link, "reloaded", () => link.send(message))));
+    for (const cluster of clusters.removed) this.#clusters?.remove(cluster.name);
+    for (const listener of listeners.removed) this.#listenerAddresses.delete(listener.name);
+    this.#serverStats?.reloaded(listeners, clusters);
+    this.#updateServerStats();
+    for (const line of said) config.info(`reload: ${line}`);
+    return said.join("\n");
+  }
+}
+
+function describeListenError(name: string, address: string, error: NodeJS.ErrnoException): string {
+  const reasons: Record<string, string> = { EADDRINUSE: "Address already in use", EACCES: "Permission denied (ports below 1024 need a privilege)", EADDRNOTAVAIL: "Cannot assign requested address (no such address on this machine)" };
+  return `error adding listener '${name}': cannot bind '${address}': ${reasons[error.code ?? ""] ?? error.message}`;
+}
+
+/** Binds an address alone and lets go; the port it got. */
+function probe(host: string, port: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    const server = createServer();
+    server.once("error", reject);
+    server.listen({ host, port, exclusive: true }, () => {
+      const bound = server.address();
+      server.close(() => resolve(typeof bound === "object" && bound !== null ? bound.port : port));
+    });
+  });
+}

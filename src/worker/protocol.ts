@@ -1,0 +1,57 @@
+/** What the main thread and a worker say to each other: plain data only. */
+import type { Cluster } from "../config/schema/types/envoy.config.cluster.v3.d.ts";
+import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
+import type { Component, Level, LogRecord } from "../log/log.ts";
+import type { RuntimeValue } from "../runtime/runtime.ts";
+import type { HistogramUnit, StatKind } from "../stats/stats.ts";
+import type { HostUpdate } from "../upstream/main-clusters.ts";
+
+/** What all threads are told of the configuration; sent whole at start and at each reload. */
+export interface WorkerConfig {
+  readonly listeners: readonly Listener[];
+  readonly clusters: readonly Cluster[];
+  /** Contents of DataSource files by path, as the main thread read them. */
+  readonly files: ReadonlyMap<string, Uint8Array>;
+  readonly node: { readonly id: string; readonly cluster: string; readonly zone: string };
+  readonly headerPrefix: string;
+}
+
+export interface WorkerStart {
+  readonly index: number;
+  readonly concurrency: number;
+  readonly config: WorkerConfig;
+  readonly hosts: readonly HostUpdate[];
+  readonly runtime: ReadonlyMap<string, RuntimeValue>;
+  readonly logLevels: readonly (readonly [Component, Level])[];
+  readonly fileFlushIntervalMs: number;
+  readonly fileFlushMinBytes: number;
+  /** stats_config of the bootstrap: the worker needs its matcher. */
+  readonly statsConfig: unknown;
+  readonly drainTimeMs: number;
+  readonly drainStrategy: "Gradual" | "Immediate";
+}
+
+export type ToWorker =
+  | { readonly type: "listen"; readonly ports: ReadonlyMap<string, number>; readonly reusePort: boolean }
+  | { readonly type: "hosts"; readonly update: HostUpdate }
+  | { readonly type: "runtime"; readonly values: ReadonlyMap<string, RuntimeValue> }
+  | { readonly type: "log_levels"; readonly levels: readonly (readonly [Component, Level])[] }
+  | { readonly type: "reload"; readonly config: WorkerConfig; readonly hosts: readonly HostUpdate[]; readonly ports: ReadonlyMap<string, number>; readonly reusePort: boolean }
+  | { readonly type: "health_failed"; readonly failed: boolean }
+  | { readonly type: "drain"; readonly kind: "gradual" | "immediate"; readonly inboundOnly: boolean }
+  | { readonly type: "stop_listeners"; readonly inboundOnly: boolean }
+  | { readonly type: "flush_histograms" }
+  | { readonly type: "reopen_logs" }
+  | { readonly type: "stop" };
+
+export type FromWorker =
+  | { readonly type: "memory"; readonly memory: SharedArrayBuffer }
+  | { readonly type: "stats"; readonly entries: readonly (readonly [index: number, kind: StatKind, name: string, unit: HistogramUnit])[] }
+  | { readonly type: "histograms"; readonly batch: readonly (readonly [name: string, unit: HistogramUnit, bins: readonly (readonly [number, number])[]])[] }
+  | { readonly type: "compiled" }
+  | { readonly type: "listening"; readonly addresses: readonly (readonly [listener: string, address: string])[] }
+  | { readonly type: "listen_failed"; readonly listener: string; readonly address: string; readonly code: string; readonly message: string }
+  | { readonly type: "reloaded" }
+  | { readonly type: "log"; readonly record: LogRecord }
+  | { readonly type: "connections"; readonly active: number }
+  | { readonly type: "stopped" };

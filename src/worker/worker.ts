@@ -1,0 +1,245 @@
+/**
+ * One worker: its own event loop, listeners, pools and statistics. It compiles the message tree that the main thread has validated, and
+ * talks to the main thread only through `send` and `onMessage`, so that a test can drive it without a thread.
+ */
+import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
+import { fingerprint } from "../server/changes.ts";
+import { ServingContext } from "../server/compile-context.ts";
+import { collectMessageTypes, ExtensionSet } from "../server/extension-set.ts";
+import { compileListener } from "../listener/compile.ts";
+import { WorkerListener } from "../listener/listener.ts";
+import { getLogger, setLogSink } from "../log/log.ts";
+import { LogFiles } from "../log/log-files.ts";
+import { systemClock, TimerWheel } from "../net/timer-wheel.ts";
+import { type Runtime, RuntimeSnapshot } from "../runtime/runtime.ts";
+import { compileStatsMatcher } from "../stats/stats-config.ts";
+import { StatsStore } from "../stats/stats.ts";
+import { compileCluster } from "../upstream/compile.ts";
+import { WorkerClusters } from "../upstream/worker-clusters.ts";
+import { DrainState } from "./drain.ts";
+import type { FromWorker, ToWorker, WorkerConfig, WorkerStart } from "./protocol.ts";
+
+const log = getLogger("main");
+
+interface Running {
+  readonly message: Listener;
+  readonly listener: WorkerListener;
+}
+
+export class WorkerCore {
+  readonly #start: WorkerStart;
+  readonly #send: (message: FromWorker) => void;
+  readonly #stats: StatsStore;
+  readonly #timers = new TimerWheel();
+  readonly #runtime: { snapshot: RuntimeSnapshot };
+  readonly #drain: DrainState;
+  readonly #extensions = new ExtensionSet();
+  readonly #logs: LogFiles;
+  readonly #clusters: WorkerClusters;
+  readonly #listeners = new Map<string, Running>();
+  /** Replaced or removed listeners whose last connections are still being served. */
+  readonly #retired = new Set<WorkerListener>();
+  #config: WorkerConfig;
+  /** Messages are taken one after the other, although reloading is asynchronous. */
+  #queue: Promise<void> = Promise.resolve();
+
+  constructor(start: WorkerStart, send: (message: FromWorker) => void) {
+    this.#start = start;
+    this.#config = start.config;
+    this.#send = send;
+    setLogSink({ write: (record) => send({ type: "log", record }) }, start.index);
+    for (const [component, level] of start.logLevels) getLogger(component).level = level;
+
+    // New stats of one turn go to the main thread in one message.
+    let fresh: (readonly [number, "counter" | "gauge" | "histogram" | "text_readout", string, "ms" | "us" | "bytes" | "percent" | "none"])[] = [];
+    const flush = (): void => {
+      if (fresh.length === 0) return;
+      const entries = fresh;
+      fresh = [];
+      send({ type: "stats", entries });
+    };
+    this.#stats = new StatsStore({
+      onMemory: (memory) => {
+        flush();
+        send({ type: "memory", memory });
+      },
+      onStat: (index, kind, name, unit) => {
+        if (fresh.length === 0) queueMicrotask(flush);
+        fresh.push([index, kind, name, unit]);
+      },
+    });
+    this.#stats.setMatcher(compileStatsMatcher(start.statsConfig));
+    this.#runtime = { snapshot: new RuntimeSnapshot(start.runtime) };
+    this.#drain = new DrainState({ drainTimeMs: start.drainTimeMs, strategy: start.drainStrategy }, systemClock);
+    this.#logs = new LogFiles({ flushIntervalMs: start.fileFlushIntervalMs, flushMinBytes: start.fileFlushMinBytes, stats: this.#stats });
+    this.#clusters = new WorkerClusters({ stats: this.#stats, timers: this.#timers, runtime: this.#runtime as Runtime, concurrency: start.concurrency, workerIndex: start.index });
+  }
+
+  /** Compiles everything; listening begins with the `listen` message. */
+  async prepare(): Promise<void> {
+    const context = await this.#context(this.#config);
+    for (const message of this.#config.clusters) this.#clusters.add(compileCluster(message, context));
+    for (const update of this.#start.hosts) this.#clusters.updateHosts(update);
+    for (const message of this.#config.listeners) this.#listeners.set(message.name, { message, listener: this.#createListener(message, context) });
+    this.#send({ type: "compiled" });
+  }
+
+  onMessage(message: ToWorker): void {
+    this.#queue = this.#queue.then(
+      () => this.#take(message),
+      () => this.#take(message),
+    );
+  }
+
+  async #take(message: ToWorker): Promise<void> {
+    switch (message.type) {
+      case "listen":
+        await this.#listen([...this.#listeners.values()], message.ports, message.reusePort);
+        break;
+      case "hosts":
+        this.#clusters.updateHosts(message.update);
+        break;
+      case "runtime":
+        this.#runtime.snapshot = new RuntimeSnapshot(message.values);
+        break;
+      case "log_levels":
+        for (const [component, level] of message.levels) getLogger(component).level = level;
+        break;
+      case "reload":
+        await this.#reload(message);
+        break;
+      case "health_failed":
+        this.#drain.healthFailed = message.failed;
+        break;
+      case "drain":
+        this.#drain.start(message.kind);
+        break;
+      case "stop_listeners":
+        for (const { message: listener, listener: running } of this.#listeners.values()) {
+          if (!message.inboundOnly || listener.trafficDirection === 1) running.stopAccepting();
+        }
+        break;
+      case "flush_histograms":
+        this.#flushHistograms();
+        break;
+      case "reopen_logs":
+        this.#logs.reopen();
+        break;
+      case "stop":
+        this.stop();
+        break;
+    }
+  }
+
+  /** Ends at once: connections are closed, logs written. */
+  stop(): void {
+    for (const { listener } of this.#listeners.values()) listener.close();
+    for (const listener of this.#retired) listener.close();
+    this.#clusters.close();
+    this.#timers.stop();
+    this.#flushHistograms();
+    this.#logs.flushSync();
+    this.#send({ type: "stopped" });
+  }
+
+  /** After an exception nobody caught: nothing that was logged may be lost. */
+  flushLogs(): void {
+    this.#logs.flushSync();
+  }
+
+  #flushHistograms(): void {
+    const batch: [string, "ms" | "us" | "bytes" | "percent" | "none", [number, number][]][] = [];
+    for (const histogram of this.#stats.histograms) if (!histogram.isEmpty) batch.push([histogram.name, histogram.unit, [...histogram.take()]]);
+    this.#send({ type: "histograms", batch });
+  }
+
+  async #context(config: WorkerConfig): Promise<ServingContext> {
+    await this.#extensions.load(collectMessageTypes([config.listeners, config.clusters]));
+    return new ServingContext(
+      {
+        extensions: this.#extensions,
+        stats: this.#stats,
+        runtime: this.#runtime as Runtime,
+        timers: this.#timers,
+        clusters: this.#clusters,
+        clusterNames: new Set(config.clusters.map((cluster) => cluster.name)),
+        node: config.node,
+        headerPrefix: config.headerPrefix,
+        options: { fileFlushIntervalMs: this.#start.fileFlushIntervalMs, fileFlushMinBytes: this.#start.fileFlushMinBytes, concurrency: this.#start.concurrency },
+      },
+      {
+        workerIndex: this.#start.index,
+        files: config.files,
+        openLog: (target) => this.#logs.open(target),
+        onProblem: (text) => log.warning(`while compiling: ${text}`),
+      },
+    );
+  }
+
+  #createListener(message: Listener, context: ServingContext): WorkerListener {
+    return new WorkerListener(compileListener(message, context), { stats: this.#stats, timers: this.#timers, workerIndex: this.#start.index, drainClose: () => this.#drain.drainClose(message.drainType === 1) });
+  }
+
+  async #listen(listeners: readonly Running[], ports: ReadonlyMap<string, number>, reusePort: boolean): Promise<void> {
+    const addresses: [string, string][] = [];
+    for (const { message, listener } of listeners) {
+      try {
+        for (const address of await listener.listen({ reusePort, port: ports.get(message.name) })) addresses.push([message.name, address]);
+      } catch (error) {
+        const { code = "", message: text, address = "" } = error as NodeJS.ErrnoException & { address?: string };
+        this.#send({ type: "listen_failed", listener: message.name, address, code, message: text });
+        return;
+      }
+    }
+    this.#send({ type: "listening", addresses });
+  }
+
+  /** Takes a new configuration: what did not change goes on untouched, a changed listener keeps its port and its connections. */
+  async #reload(message: Extract<ToWorker, { type: "reload" }>): Promise<void> {
+    const before = this.#config;
+    const context = await this.#context(message.config);
+    this.#config = message.config;
+    const oldClusters = new Map(before.clusters.map((cluster) => [cluster.name, fingerprint(cluster)]));
+    for (const cluster of message.config.clusters) {
+      if (oldClusters.get(cluster.name) === fingerprint(cluster)) oldClusters.delete(cluster.name);
+      else this.#clusters.add(compileCluster(cluster, context));
+    }
+    for (const update of message.hosts) this.#clusters.updateHosts(update);
+    const fresh: Running[] = [];
+    const kept = new Set<string>();
+    for (const listener of message.config.listeners) {
+      kept.add(listener.name);
+      const running = this.#listeners.get(listener.name);
+      if (running !== undefined && fingerprint(running.message) === fingerprint(listener)) continue;
+      if (running !== undefined && fingerprint(running.message.address) === fingerprint(listener.address)) {
+        running.listener.update(compileListener(listener, context));
+        this.#listeners.set(listener.name, { message: listener, listener: running.listener });
+        continue;
+      }
+      if (running !== undefined) this.#retire(running.listener);
+      const next = { message: listener, listener: this.#createListener(listener, context) };
+      this.#listeners.set(listener.name, next);
+      fresh.push(next);
+    }
+    for (const [name, running] of this.#listeners) {
+      if (kept.has(name)) continue;
+      this.#listeners.delete(name);
+      this.#retire(running.listener);
+    }
+    const names = new Set(message.config.clusters.map((cluster) => cluster.name));
+    for (const cluster of before.clusters) if (!names.has(cluster.name)) this.#clusters.remove(cluster.name);
+    await this.#listen(fresh, message.ports, message.reusePort);
+    this.#send({ type: "reloaded" });
+  }
+
+  #retire(listener: WorkerListener): void {
+    listener.stopAccepting();
+    listener.drain();
+    this.#retired.add(listener);
+    const end = this.#timers.createTimer(() => {
+      listener.close();
+      this.#retired.delete(listener);
+    });
+    end.enable(this.#start.drainTimeMs);
+  }
+}
