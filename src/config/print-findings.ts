@@ -1,0 +1,60 @@
+/** Findings for people (a code frame with a caret) and for editors (JSON). */
+import type { Finding } from "./finding.ts";
+import type { SourceText } from "./syntax.ts";
+
+export interface PrintOptions {
+  /** Texts by file name, for code frames (LoadResult.sources). */
+  readonly sources?: ReadonlyMap<string, SourceText> | undefined;
+  /** ANSI colours. */
+  readonly color?: boolean | undefined;
+}
+
+/** The widest piece of a source line that is shown. */
+const frameWidth = 160;
+
+/** All findings, a blank line between, and a last line with the count. "" where there are none. */
+export function printFindings(findings: readonly Finding[], options: PrintOptions = {}): string {
+  if (findings.length === 0) return "";
+  const errors = findings.filter((f) => f.severity === "error").length;
+  const warnings = findings.length - errors;
+  const counts = [errors > 0 ? `${errors} error${errors === 1 ? "" : "s"}` : "", warnings > 0 ? `${warnings} warning${warnings === 1 ? "" : "s"}` : ""]
+    .filter((s) => s !== "")
+    .join(", ");
+  return `${findings.map((f) => printFinding(f, options)).join("\n")}\n${counts}\n`;
+}
+
+export function printFinding(finding: Finding, options: PrintOptions = {}): string {
+  const paint = (code: number, text: string): string => (options.color === true ? `\x1b[${code}m${text}\x1b[0m` : text);
+  const tone = finding.severity === "error" ? 31 : 33;
+  const lines = [`${paint(tone, `${finding.severity}[${finding.code}]`)} ${finding.text}`];
+  const { origin } = finding;
+  let hintShown = false;
+  if (origin !== undefined) {
+    const position = origin.line > 0 ? `:${origin.line}:${origin.column}` : "";
+    lines.push(`  --> ${origin.file}${position}${origin.path === "" ? "" : `   ${origin.path}`}`);
+    const text = origin.line > 0 ? options.sources?.get(origin.file)?.line(origin.line) : undefined;
+    if (text !== undefined && text.trim() !== "") {
+      const gutter = String(origin.line).padStart(4);
+      const { shown, offset } = cut(text, origin.column - 1);
+      const before = shown.slice(0, Math.max(0, origin.column - 1 - offset)).replace(/[^\t]/g, " ");
+      const width = Math.max(1, Math.min((origin.endColumn ?? origin.column + 1) - origin.column, shown.length - before.length));
+      lines.push(`${gutter} | ${shown}`, `     | ${before}${paint(tone, "^".repeat(width))}${finding.hint === undefined ? "" : ` ${finding.hint}`}`);
+      hintShown = true;
+    }
+  }
+  if (!hintShown && finding.hint !== undefined) lines.push(`     = ${finding.hint}`);
+  return `${lines.join("\n")}\n`;
+}
+
+/** A line too long to show is cut around the column of interest. Control characters are made visible. */
+function cut(line: string, column: number): { shown: string; offset: number } {
+  const visible = line.replace(/[\x00-\x08\x0b-\x1f\x7f]/g, "?");
+  if (visible.length <= frameWidth) return { shown: visible, offset: 0 };
+  const offset = Math.max(0, Math.min(column - frameWidth / 4, visible.length - frameWidth));
+  return { shown: visible.slice(offset, offset + frameWidth), offset };
+}
+
+/** One JSON document for `--output json`: the findings as they are, positions as in `Origin`. */
+export function findingsToJson(findings: readonly Finding[]): string {
+  return `${JSON.stringify({ findings: findings.map((f) => ({ code: f.code, severity: f.severity, text: f.text, hint: f.hint ?? null, origin: f.origin === undefined ? null : { ...f.origin, endColumn: f.origin.endColumn ?? null } })) }, undefined, 2)}\n`;
+}
