@@ -13,6 +13,9 @@ export const extensions: readonly ExtensionRow[] = [
   { name: "envoy.access_loggers.file", category: "envoy.access_loggers", messages: ["envoy.extensions.access_loggers.file.v3.FileAccessLog"], load: () => import("./access_loggers/file/config.ts") },
   { name: "envoy.access_loggers.stdout", category: "envoy.access_loggers", messages: ["envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"], load: () => import("./access_loggers/stdout/config.ts") },
   { name: "envoy.access_loggers.stderr", category: "envoy.access_loggers", messages: ["envoy.extensions.access_loggers.stream.v3.StderrAccessLog"], load: () => import("./access_loggers/stderr/config.ts") },
+  // ---- formatters
+  { name: "envoy.formatter.metadata", category: "envoy.formatter", messages: ["envoy.extensions.formatter.metadata.v3.Metadata"], load: () => import("./formatters/metadata/config.ts") },
+  { name: "envoy.formatter.req_without_query", category: "envoy.formatter", messages: ["envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery"], load: () => import("./formatters/req_without_query/config.ts") },
 ];
 
 const byMessage = new Map<string, ExtensionRow>();

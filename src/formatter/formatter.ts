@@ -6,6 +6,7 @@ export type AccessLogType =
   | "NotSet"
   | "TcpUpstreamConnected"
   | "TcpPeriodic"
+  | "TcpConnectionStart"
   | "TcpConnectionEnd"
   | "DownstreamStart"
   | "DownstreamPeriodic"
