@@ -14,11 +14,13 @@ export interface Finding {
 /** A place in a configuration source. */
 export interface Origin {
   readonly file: string;
-  /** From 1. */
+  /** From 1; 0 where the source has no lines (binary, a file that cannot be read). */
   readonly line: number;
   readonly column: number;
   /** From 1, exclusive end on the same line where it is known (for the caret line). */
   readonly endColumn: number | undefined;
   /** static_resources.listeners[0].filter_chains[0]... */
   readonly path: string;
+  /** The whole line, for the code frame. */
+  readonly lineText?: string | undefined;
 }

@@ -9,7 +9,8 @@ import { checkRules } from "./pgv.ts";
 import { LoadRun, MessageReader, readBinary, type UnknownFieldPolicy } from "./reader.ts";
 import { envoySchema } from "./schema/registry.ts";
 import type { Bootstrap } from "./schema/types/envoy.config.bootstrap.v3.d.ts";
-import type { LoadedMessage } from "./shape.ts";
+import type { Messages } from "./schema/types/messages.d.ts";
+import { createMessage, type LoadedMessage } from "./shape.ts";
 import { SourceText, type SyntaxNode } from "./syntax.ts";
 import { parseTextFormat } from "./text-format.ts";
 import { parseYaml } from "./yaml-syntax.ts";
@@ -37,8 +38,6 @@ export interface LoadResult {
   readonly deprecatedFields: readonly string[];
   /** How many unknown fields were let pass. */
   readonly unknownFieldCount: number;
-  /** The sources by file name, for code frames. */
-  readonly sources: ReadonlyMap<string, SourceText>;
 }
 
 /** A file larger than this is no configuration. */
@@ -51,6 +50,13 @@ export function loadBootstrap(options: LoadOptions): LoadResult {
   if (options.configYaml !== undefined) inputs.push({ kind: "text", name: configYamlName, text: options.configYaml, format: "yaml" });
   const result = load(inputs, "envoy.config.bootstrap.v3.Bootstrap", options.allowUnknownStatic === true ? "warn" : "reject", true);
   return { ...result, bootstrap: result.message as Bootstrap | undefined };
+}
+
+/** A message of any type with everything at its default. */
+export function emptyMessage<N extends keyof Messages>(typeName: N): Messages[N] {
+  const desc = envoySchema().message(typeName);
+  if (desc === undefined) throw new Error(`no message ${typeName} in the API`);
+  return createMessage(desc) as unknown as Messages[N];
 }
 
 export type SourceFormat = "yaml" | "json" | "text" | "binary";
@@ -98,7 +104,6 @@ function load(inputs: readonly MessageSource[], typeName: string, unknownFields:
     extensionMessages: run.extensionMessages,
     deprecatedFields,
     unknownFieldCount: run.unknownFieldCount,
-    sources,
   };
 }
 

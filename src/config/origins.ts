@@ -65,7 +65,14 @@ function firstKeyEnd(node: SyntaxNode): number {
 export function originAt(source: SourceText, start: number, end: number, path: string): Origin {
   const from = source.position(start);
   const to = source.position(Math.max(start, end));
-  return { file: source.file, line: from.line, column: from.column, endColumn: to.line === from.line && to.column > from.column ? to.column : undefined, path };
+  return {
+    file: source.file,
+    line: from.line,
+    column: from.column,
+    endColumn: to.line === from.line && to.column > from.column ? to.column : undefined,
+    path,
+    lineText: source.line(from.line),
+  };
 }
 
 export function joinPath(path: string, rest: string): string {

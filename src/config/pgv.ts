@@ -166,7 +166,8 @@ class RuleChecker {
     }
     const itemRules = rules["items"] as FieldRules | undefined;
     const kind = itemRules?.type.case;
-    if (kind !== undefined) items.forEach((item, index) => this.#one(message, field, segment(field.name, index), kind, itemRules?.type.value as Rules, item));
+    if (kind !== undefined)
+      for (const [index, item] of items.entries()) this.#one(message, field, segment(field.name, index), kind, itemRules?.type.value as Rules, item);
   }
 
   #map(message: LoadedMessage, field: FieldDesc, rules: Rules, map: Record<string, unknown>): void {

@@ -1,10 +1,9 @@
 /** Findings for people (a code frame with a caret) and for editors (JSON). */
 import type { Finding } from "./finding.ts";
-import type { SourceText } from "./syntax.ts";
 
 export interface PrintOptions {
-  /** Texts by file name, for code frames (LoadResult.sources). */
-  readonly sources?: ReadonlyMap<string, SourceText> | undefined;
+  /** "text" (the default) for people, "json" for editors. */
+  readonly format?: "text" | "json" | undefined;
   /** ANSI colours. */
   readonly color?: boolean | undefined;
 }
@@ -14,6 +13,7 @@ const frameWidth = 160;
 
 /** All findings, a blank line between, and a last line with the count. "" where there are none. */
 export function printFindings(findings: readonly Finding[], options: PrintOptions = {}): string {
+  if (options.format === "json") return findingsToJson(findings);
   if (findings.length === 0) return "";
   const errors = findings.filter((f) => f.severity === "error").length;
   const warnings = findings.length - errors;
@@ -32,7 +32,7 @@ export function printFinding(finding: Finding, options: PrintOptions = {}): stri
   if (origin !== undefined) {
     const position = origin.line > 0 ? `:${origin.line}:${origin.column}` : "";
     lines.push(`  --> ${origin.file}${position}${origin.path === "" ? "" : `   ${origin.path}`}`);
-    const text = origin.line > 0 ? options.sources?.get(origin.file)?.line(origin.line) : undefined;
+    const text = origin.lineText;
     if (text !== undefined && text.trim() !== "") {
       const gutter = String(origin.line).padStart(4);
       const { shown, offset } = cut(text, origin.column - 1);
@@ -54,7 +54,14 @@ function cut(line: string, column: number): { shown: string; offset: number } {
   return { shown: visible.slice(offset, offset + frameWidth), offset };
 }
 
-/** One JSON document for `--output json`: the findings as they are, positions as in `Origin`. */
-export function findingsToJson(findings: readonly Finding[]): string {
-  return `${JSON.stringify({ findings: findings.map((f) => ({ code: f.code, severity: f.severity, text: f.text, hint: f.hint ?? null, origin: f.origin === undefined ? null : { ...f.origin, endColumn: f.origin.endColumn ?? null } })) }, undefined, 2)}\n`;
+/** One JSON document for `--output json`: severity, code, text, hint and place of each; without a line end. */
+function findingsToJson(findings: readonly Finding[]): string {
+  const items = findings.map(({ code, severity, text, hint, origin }) => ({
+    code,
+    severity,
+    text,
+    hint: hint ?? null,
+    ...(origin === undefined ? {} : { file: origin.file, line: origin.line, column: origin.column, endColumn: origin.endColumn ?? null, path: origin.path }),
+  }));
+  return JSON.stringify({ findings: items }, undefined, 2);
 }

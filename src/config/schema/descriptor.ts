@@ -180,16 +180,16 @@ export class FieldDesc {
   #enum: EnumDesc | undefined;
 
   constructor(parent: MessageDesc, raw: RawField, map: { key: ScalarKind; value: RawField } | undefined, source: DescriptorSource) {
-    const valueOf = map?.value ?? raw;
+    const typed = map?.value ?? raw;
     this.parent = parent;
     this.name = raw.name;
     this.localName = localName(raw.name);
     this.jsonName = raw.jsonName || this.localName;
     this.number = raw.number;
     this.label = map !== undefined ? "map" : raw.label === 3 ? "list" : "one";
-    const type = fieldTypes[valueOf.type];
+    const type = fieldTypes[typed.type];
     this.type = type === "group" || type === "" || type === undefined ? "message" : type;
-    this.typeName = valueOf.typeName;
+    this.typeName = typed.typeName;
     this.mapKey = map?.key;
     this.oneof = raw.oneofIndex === undefined || raw.proto3Optional ? undefined : parent.oneofs[raw.oneofIndex];
     this.oneof?.fields.push(this);
