@@ -1,6 +1,6 @@
 /** envoy.type.matcher.v3.StringMatcher (and its xds twin), compiled to one call per text. */
 import type { AnyMessage } from "../config/message.ts";
-import type { StringMatcher as StringMatcherMessage, RegexMatcher, RegexMatchAndSubstitute } from "../config/schema/types/envoy.type.matcher.v3.d.ts";
+import type { RegexMatchAndSubstitute, RegexMatcher, StringMatcher as StringMatcherMessage } from "../config/schema/types/envoy.type.matcher.v3.d.ts";
 import type { StringMatcher as XdsStringMatcherMessage } from "../config/schema/types/xds.type.matcher.v3.d.ts";
 import type { CompileContext, Honours } from "../extensions/extension.ts";
 import { compileRegex, compileSubstitution, type SafeRegex, type Substitution } from "../regex/regex.ts";
@@ -102,7 +102,11 @@ export const neverMatches: StringMatcher = { matches: () => false };
 export function compileRegexMatcher(message: { readonly $typeName: string; readonly regex: string }, context: CompileContext): SafeRegex | undefined {
   const result = compileRegex(message.regex);
   if (result.ok) return result.regex;
-  context.report(message, "regex", { code: "OR3101", text: `invalid regular expression "${message.regex}": ${result.error}`, hint: "the syntax is RE2's: no look-around and no back references" });
+  context.report(message, "regex", {
+    code: "OR3101",
+    text: `invalid regular expression "${message.regex}": ${result.error}`,
+    hint: "the syntax is RE2's: no look-around and no back references",
+  });
   return undefined;
 }
 
@@ -121,7 +125,10 @@ export function compileRegexRewrite(message: RegexMatchAndSubstitute, context: C
   if (regex === undefined) return undefined;
   const compiled = compileSubstitution(message.substitution, regex.groupCount);
   if (!compiled.ok) {
-    context.report(message, "substitution", { code: "OR3102", text: `invalid regex substitution "${message.substitution}" for pattern "${regex.pattern}": ${compiled.error}` });
+    context.report(message, "substitution", {
+      code: "OR3102",
+      text: `invalid regex substitution "${message.substitution}" for pattern "${regex.pattern}": ${compiled.error}`,
+    });
     return undefined;
   }
   return { regex, substitution: compiled.substitution };
@@ -148,11 +155,19 @@ export function compileStringMatcher(message: StringMatcherMessage | XdsStringMa
       break;
     case "safeRegex": {
       const regex = compileRegexMatcher(pattern.value, context);
-      if (fold) context.report(message, "ignore_case", { code: "OR3103", text: "ignore_case has no effect for safe_regex", hint: "start the pattern with (?i) instead" });
+      if (fold)
+        context.report(message, "ignore_case", {
+          code: "OR3103",
+          text: "ignore_case has no effect for safe_regex",
+          hint: "start the pattern with (?i) instead",
+        });
       return regex === undefined ? neverMatches : new Regex(regex);
     }
     case "custom":
-      context.report(message, "custom", { code: "OR4002", text: `custom string matcher ${(pattern.value.typedConfig as AnyMessage | undefined)?.$typeName ?? pattern.value.name} is not supported` });
+      context.report(message, "custom", {
+        code: "OR4002",
+        text: `custom string matcher ${(pattern.value.typedConfig as AnyMessage | undefined)?.$typeName ?? pattern.value.name} is not supported`,
+      });
       return neverMatches;
     default:
       context.report(message, undefined, { code: "OR2002", text: "a string matcher needs one of exact, prefix, suffix, contains, safe_regex" });

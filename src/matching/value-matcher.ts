@@ -1,6 +1,11 @@
 /** envoy.type.matcher.v3.ValueMatcher, MetadataMatcher and StructMatcher: conditions on JSON values (dynamic metadata). */
 import type { JsonObject, JsonValue } from "../config/message.ts";
-import type { DoubleMatcher, MetadataMatcher as MetadataMatcherMessage, StructMatcher as StructMatcherMessage, ValueMatcher as ValueMatcherMessage } from "../config/schema/types/envoy.type.matcher.v3.d.ts";
+import type {
+  DoubleMatcher,
+  MetadataMatcher as MetadataMatcherMessage,
+  StructMatcher as StructMatcherMessage,
+  ValueMatcher as ValueMatcherMessage,
+} from "../config/schema/types/envoy.type.matcher.v3.d.ts";
 import type { CompileContext, Honours } from "../extensions/extension.ts";
 import { compileStringMatcher, toBytes } from "./string-matcher.ts";
 

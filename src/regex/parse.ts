@@ -191,7 +191,8 @@ class Parser {
             break;
           }
           const [min, max] = bounds;
-          if (min > maxRepeat || max > maxRepeat || (max >= 0 && max < min)) throw new RegexSyntaxError(`invalid repetition size: ${text.slice(start, this.#at)}`);
+          if (min > maxRepeat || max > maxRepeat || (max >= 0 && max < min))
+            throw new RegexSyntaxError(`invalid repetition size: ${text.slice(start, this.#at)}`);
           this.#repeat(items, start, lastRepeatAt, min, max);
           repeatAt = start;
           break;

@@ -37,7 +37,10 @@ export interface Substitution {
 }
 
 /** Compiles a rewrite text for a pattern with that many groups; the error is RE2's wording. */
-export function compileSubstitution(text: string, groupCount: number): { readonly ok: true; readonly substitution: Substitution } | { readonly ok: false; readonly error: string } {
+export function compileSubstitution(
+  text: string,
+  groupCount: number,
+): { readonly ok: true; readonly substitution: Substitution } | { readonly ok: false; readonly error: string } {
   const parts: (string | number)[] = [];
   let literal = "";
   let highest = 0;
@@ -62,7 +65,8 @@ export function compileSubstitution(text: string, groupCount: number): { readonl
     highest = Math.max(highest, Number(next));
   }
   if (literal !== "") parts.push(literal);
-  if (highest > groupCount) return { ok: false, error: `Rewrite schema requests ${highest} matches, but the regexp only has ${groupCount} parenthesized subexpressions.` };
+  if (highest > groupCount)
+    return { ok: false, error: `Rewrite schema requests ${highest} matches, but the regexp only has ${groupCount} parenthesized subexpressions.` };
   return { ok: true, substitution: { parts } };
 }
 
@@ -149,7 +153,9 @@ export class SafeRegex {
       return replaceLinear(this.#linearEngine(), text, substitution, false);
     }
     const decoded = decodeUtf8(text);
-    return decoded === undefined ? replaceLinear(this.#linearEngine(), text, substitution, false) : Buffer.from(replaceLinear(this.#linearEngine(), decoded, substitution, true), "utf8").toString("latin1");
+    return decoded === undefined
+      ? replaceLinear(this.#linearEngine(), text, substitution, false)
+      : Buffer.from(replaceLinear(this.#linearEngine(), decoded, substitution, true), "utf8").toString("latin1");
   }
 
   #linearEngine(): RE2JS {
@@ -241,7 +247,14 @@ function emit(node: RegexNode, captures: boolean): string {
       return `${captures ? "(" : "(?:"}${emit(node.item, captures)})`;
     case "repeat": {
       const inner = node.item.kind === "char" || node.item.kind === "group" ? emit(node.item, captures) : `(?:${emit(node.item, captures)})`;
-      const bounds = node.min === 0 && node.max < 0 ? "*" : node.min === 1 && node.max < 0 ? "+" : node.min === 0 && node.max === 1 ? "?" : `{${node.min}${node.max === node.min ? "" : node.max < 0 ? "," : `,${node.max}`}}`;
+      const bounds =
+        node.min === 0 && node.max < 0
+          ? "*"
+          : node.min === 1 && node.max < 0
+            ? "+"
+            : node.min === 0 && node.max === 1
+              ? "?"
+              : `{${node.min}${node.max === node.min ? "" : node.max < 0 ? "," : `,${node.max}`}}`;
       return inner + bounds + (node.greedy ? "" : "?");
     }
     case "assert":

@@ -56,11 +56,14 @@ function compileStep(message: RouteAction_HashPolicy, context: CompileContext): 
         if ((value === undefined || value === "") && ttlMs !== undefined) {
           const remote = info.downstreamRemoteAddress?.text ?? "";
           const local = info.downstreamLocalAddress?.text ?? "";
-          value = hashBytes(remote + local).toString(16).padStart(16, "0");
+          value = hashBytes(remote + local)
+            .toString(16)
+            .padStart(16, "0");
           let cookie = `${wire}="${value}"`;
           if (ttlMs > 0) cookie += `; Max-Age=${Math.floor(ttlMs / 1000)}`;
           if (path !== "") cookie += `; Path=${toBytes(path)}`;
-          for (const attribute of attributes) cookie += attribute.value === "" ? `; ${toBytes(attribute.name)}` : `; ${toBytes(attribute.name)}=${toBytes(attribute.value)}`;
+          for (const attribute of attributes)
+            cookie += attribute.value === "" ? `; ${toBytes(attribute.name)}` : `; ${toBytes(attribute.name)}=${toBytes(attribute.value)}`;
           cookie += "; HttpOnly";
           addCookie(cookie);
         }

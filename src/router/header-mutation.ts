@@ -28,14 +28,87 @@ type AppendAction = (typeof appendActions)[number];
  * (envoy/http/header_map.h, inline headers, with the custom ones that its filters register.)
  */
 const singleFields: ReadonlySet<string> = new Set([
-  "accept", "accept-encoding", "access-control-allow-credentials", "access-control-allow-headers", "access-control-allow-methods", "access-control-allow-origin", "access-control-expose-headers", "access-control-max-age",
-  "access-control-request-headers", "access-control-request-method", "authorization", "cache-control", "connection", "content-encoding", "content-length", "content-type", "date", "etag", "expect", "expires", "grpc-accept-encoding",
-  "grpc-message", "grpc-status", "grpc-timeout", "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since", "keep-alive", "last-modified", "location", "origin", "pragma", "proxy-connection", "referer", "server", "te",
-  "transfer-encoding", "upgrade", "user-agent", "vary", "via", "x-client-trace-id", "x-envoy-attempt-count", "x-envoy-decorator-operation", "x-envoy-degraded", "x-envoy-downstream-service-cluster", "x-envoy-downstream-service-node",
-  "x-envoy-expected-rq-timeout-ms", "x-envoy-external-address", "x-envoy-force-trace", "x-envoy-hedge-on-per-try-timeout", "x-envoy-immediate-health-check-fail", "x-envoy-internal", "x-envoy-ip-tags", "x-envoy-is-timeout-retry",
-  "x-envoy-max-retries", "x-envoy-original-host", "x-envoy-original-path", "x-envoy-original-url", "x-envoy-overloaded", "x-envoy-ratelimited", "x-envoy-retriable-header-names", "x-envoy-retriable-status-codes", "x-envoy-retry-grpc-on",
-  "x-envoy-retry-on", "x-envoy-upstream-alt-stat-name", "x-envoy-upstream-canary", "x-envoy-upstream-healthchecked-cluster", "x-envoy-upstream-rq-per-try-timeout-ms", "x-envoy-upstream-rq-timeout-alt-response",
-  "x-envoy-upstream-rq-timeout-ms", "x-envoy-upstream-service-time", "x-envoy-upstream-stream-duration-ms", "x-forwarded-client-cert", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-request-id",
+  "accept",
+  "accept-encoding",
+  "access-control-allow-credentials",
+  "access-control-allow-headers",
+  "access-control-allow-methods",
+  "access-control-allow-origin",
+  "access-control-expose-headers",
+  "access-control-max-age",
+  "access-control-request-headers",
+  "access-control-request-method",
+  "authorization",
+  "cache-control",
+  "connection",
+  "content-encoding",
+  "content-length",
+  "content-type",
+  "date",
+  "etag",
+  "expect",
+  "expires",
+  "grpc-accept-encoding",
+  "grpc-message",
+  "grpc-status",
+  "grpc-timeout",
+  "if-match",
+  "if-modified-since",
+  "if-none-match",
+  "if-range",
+  "if-unmodified-since",
+  "keep-alive",
+  "last-modified",
+  "location",
+  "origin",
+  "pragma",
+  "proxy-connection",
+  "referer",
+  "server",
+  "te",
+  "transfer-encoding",
+  "upgrade",
+  "user-agent",
+  "vary",
+  "via",
+  "x-client-trace-id",
+  "x-envoy-attempt-count",
+  "x-envoy-decorator-operation",
+  "x-envoy-degraded",
+  "x-envoy-downstream-service-cluster",
+  "x-envoy-downstream-service-node",
+  "x-envoy-expected-rq-timeout-ms",
+  "x-envoy-external-address",
+  "x-envoy-force-trace",
+  "x-envoy-hedge-on-per-try-timeout",
+  "x-envoy-immediate-health-check-fail",
+  "x-envoy-internal",
+  "x-envoy-ip-tags",
+  "x-envoy-is-timeout-retry",
+  "x-envoy-max-retries",
+  "x-envoy-original-host",
+  "x-envoy-original-path",
+  "x-envoy-original-url",
+  "x-envoy-overloaded",
+  "x-envoy-ratelimited",
+  "x-envoy-retriable-header-names",
+  "x-envoy-retriable-status-codes",
+  "x-envoy-retry-grpc-on",
+  "x-envoy-retry-on",
+  "x-envoy-upstream-alt-stat-name",
+  "x-envoy-upstream-canary",
+  "x-envoy-upstream-healthchecked-cluster",
+  "x-envoy-upstream-rq-per-try-timeout-ms",
+  "x-envoy-upstream-rq-timeout-alt-response",
+  "x-envoy-upstream-rq-timeout-ms",
+  "x-envoy-upstream-service-time",
+  "x-envoy-upstream-stream-duration-ms",
+  "x-forwarded-client-cert",
+  "x-forwarded-for",
+  "x-forwarded-host",
+  "x-forwarded-port",
+  "x-forwarded-proto",
+  "x-request-id",
 ]);
 
 /** Adds a value as Envoy's addReferenceKey: joined by a comma where the field is one that stands once. */
@@ -87,7 +160,7 @@ function compileAddition(option: HeaderValueOption, context: CompileContext): Ad
   }
   const raw = header.rawValue.length > 0 ? Buffer.from(header.rawValue).toString("utf8") : header.value;
   let formatter: Formatter | undefined;
-  if (raw.includes("%")) formatter = compileFormat(raw, context, { at: header, field: header.rawValue.length > 0 ? "raw_value" : "value", omitEmptyValues: true });
+  if (raw.includes("%")) formatter = compileFormat(raw, context, { at: header, field: header.rawValue.length > 0 ? "raw_value" : "value", omitEmpty: true });
   return { name: header.key.toLowerCase(), action, keepEmpty: option.keepEmptyValue, text: toBytes(raw), formatter };
 }
 
@@ -160,13 +233,25 @@ export function compileHeaderMutation(source: HeaderMutationSource, context: Com
 }
 
 /** The request or response half of a route, virtual host, weighted cluster or route configuration. */
-export function compileRequestMutation(message: { readonly requestHeadersToAdd: readonly HeaderValueOption[]; readonly requestHeadersToRemove: readonly string[] }, context: CompileContext): HeaderMutation | undefined {
+export function compileRequestMutation(
+  message: { readonly requestHeadersToAdd: readonly HeaderValueOption[]; readonly requestHeadersToRemove: readonly string[] },
+  context: CompileContext,
+): HeaderMutation | undefined {
   if (message.requestHeadersToAdd.length === 0 && message.requestHeadersToRemove.length === 0) return undefined;
-  return compileHeaderMutation({ add: message.requestHeadersToAdd, remove: message.requestHeadersToRemove, at: message, removeField: "request_headers_to_remove" }, context);
+  return compileHeaderMutation(
+    { add: message.requestHeadersToAdd, remove: message.requestHeadersToRemove, at: message, removeField: "request_headers_to_remove" },
+    context,
+  );
 }
-export function compileResponseMutation(message: { readonly responseHeadersToAdd: readonly HeaderValueOption[]; readonly responseHeadersToRemove: readonly string[] }, context: CompileContext): HeaderMutation | undefined {
+export function compileResponseMutation(
+  message: { readonly responseHeadersToAdd: readonly HeaderValueOption[]; readonly responseHeadersToRemove: readonly string[] },
+  context: CompileContext,
+): HeaderMutation | undefined {
   if (message.responseHeadersToAdd.length === 0 && message.responseHeadersToRemove.length === 0) return undefined;
-  return compileHeaderMutation({ add: message.responseHeadersToAdd, remove: message.responseHeadersToRemove, at: message, removeField: "response_headers_to_remove" }, context);
+  return compileHeaderMutation(
+    { add: message.responseHeadersToAdd, remove: message.responseHeadersToRemove, at: message, removeField: "response_headers_to_remove" },
+    context,
+  );
 }
 
 /** Compiles a list of single mutations (header_mutation filter, mirrors), each applied before the next is looked at. */
@@ -177,7 +262,8 @@ export function compileHeaderMutations(messages: readonly HeaderMutationMessage[
     const action = message.action;
     switch (action.case) {
       case "remove": {
-        if (!isModifiable(action.value)) context.report(message, "remove", { code: "OR3201", text: `:-prefixed or host headers may not be removed: "${action.value}"` });
+        if (!isModifiable(action.value))
+          context.report(message, "remove", { code: "OR3201", text: `:-prefixed or host headers may not be removed: "${action.value}"` });
         else steps.push(new CompiledMutation([action.value.toLowerCase()], []));
         break;
       }

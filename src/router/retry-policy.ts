@@ -8,8 +8,18 @@ import type { HedgePolicy, RetryOn, RetryPolicy } from "./route.ts";
 
 export const honours: Honours = {
   "envoy.config.route.v3.RetryPolicy": [
-    "retry_on", "num_retries", "per_try_timeout", "per_try_idle_timeout", "retry_priority", "retry_host_predicate", "host_selection_retry_max_attempts", "retriable_status_codes", "retry_back_off",
-    "rate_limited_retry_back_off", "retriable_headers", "retriable_request_headers",
+    "retry_on",
+    "num_retries",
+    "per_try_timeout",
+    "per_try_idle_timeout",
+    "retry_priority",
+    "retry_host_predicate",
+    "host_selection_retry_max_attempts",
+    "retriable_status_codes",
+    "retry_back_off",
+    "rate_limited_retry_back_off",
+    "retriable_headers",
+    "retriable_request_headers",
   ],
   "envoy.config.route.v3.RetryPolicy.RetryPriority": "*",
   "envoy.config.route.v3.RetryPolicy.RetryHostPredicate": "*",
@@ -20,8 +30,22 @@ export const honours: Honours = {
 };
 
 const conditions: ReadonlySet<string> = new Set<RetryOn>([
-  "5xx", "gateway-error", "reset", "reset-before-request", "connect-failure", "envoy-ratelimited", "retriable-4xx", "refused-stream", "retriable-status-codes", "retriable-headers", "http3-post-connect-failure", "cancelled", "deadline-exceeded",
-  "internal", "resource-exhausted", "unavailable",
+  "5xx",
+  "gateway-error",
+  "reset",
+  "reset-before-request",
+  "connect-failure",
+  "envoy-ratelimited",
+  "retriable-4xx",
+  "refused-stream",
+  "retriable-status-codes",
+  "retriable-headers",
+  "http3-post-connect-failure",
+  "cancelled",
+  "deadline-exceeded",
+  "internal",
+  "resource-exhausted",
+  "unavailable",
 ]);
 
 /** The conditions in a retry_on text; words it does not know are passed over, as Envoy does (x-envoy-retry-on comes from clients). */
@@ -45,7 +69,10 @@ export function compileRetryPolicy(message: RetryPolicyMessage, context: Compile
     maxIntervalMs = durationMs(backOff.maxInterval) ?? baseIntervalMs * 10;
     if (backOff.maxInterval !== undefined) maxIntervalMs = Math.max(1, maxIntervalMs);
     if (maxIntervalMs < baseIntervalMs) {
-      context.report(backOff, "max_interval", { code: "OR3301", text: `retry_policy.max_interval must greater than or equal to the base_interval (${maxIntervalMs} ms < ${baseIntervalMs} ms)` });
+      context.report(backOff, "max_interval", {
+        code: "OR3301",
+        text: `retry_policy.max_interval must greater than or equal to the base_interval (${maxIntervalMs} ms < ${baseIntervalMs} ms)`,
+      });
       maxIntervalMs = baseIntervalMs;
     }
   }

@@ -85,9 +85,22 @@ export interface DirectRoute extends RouteBase {
 }
 
 export type RetryOn =
-  | "5xx" | "gateway-error" | "reset" | "reset-before-request" | "connect-failure" | "envoy-ratelimited" | "retriable-4xx" | "refused-stream"
-  | "retriable-status-codes" | "retriable-headers" | "http3-post-connect-failure"
-  | "cancelled" | "deadline-exceeded" | "internal" | "resource-exhausted" | "unavailable";
+  | "5xx"
+  | "gateway-error"
+  | "reset"
+  | "reset-before-request"
+  | "connect-failure"
+  | "envoy-ratelimited"
+  | "retriable-4xx"
+  | "refused-stream"
+  | "retriable-status-codes"
+  | "retriable-headers"
+  | "http3-post-connect-failure"
+  | "cancelled"
+  | "deadline-exceeded"
+  | "internal"
+  | "resource-exhausted"
+  | "unavailable";
 
 export interface RetryPolicy {
   readonly retryOn: ReadonlySet<RetryOn>;
@@ -100,7 +113,9 @@ export interface RetryPolicy {
   readonly retriableRequestHeaders: readonly ((headers: HeaderMap) => boolean)[];
   readonly baseIntervalMs: number;
   readonly maxIntervalMs: number;
-  readonly rateLimitedBackOff: { readonly headers: readonly { readonly name: string; readonly format: "seconds" | "unix_timestamp" }[]; readonly maxIntervalMs: number } | undefined;
+  readonly rateLimitedBackOff:
+    | { readonly headers: readonly { readonly name: string; readonly format: "seconds" | "unix_timestamp" }[]; readonly maxIntervalMs: number }
+    | undefined;
   /** envoy.retry_host_predicates.*: names and settings, for the upstream side to make per-request state from. */
   readonly hostPredicates: readonly { readonly $typeName: string }[];
   readonly priorityPredicate: { readonly $typeName: string } | undefined;
@@ -145,7 +160,9 @@ export interface ForwardRoute extends RouteBase {
   readonly timeoutMs: number;
   readonly idleTimeoutMs: number | undefined;
   readonly flushTimeoutMs: number | undefined;
-  readonly maxStreamDuration: { readonly maxMs: number | undefined; readonly grpcTimeoutHeaderMaxMs: number | undefined; readonly grpcTimeoutHeaderOffsetMs: number } | undefined;
+  readonly maxStreamDuration:
+    | { readonly maxMs: number | undefined; readonly grpcTimeoutHeaderMaxMs: number | undefined; readonly grpcTimeoutHeaderOffsetMs: number }
+    | undefined;
   readonly maxGrpcTimeoutMs: number | undefined;
   readonly grpcTimeoutOffsetMs: number | undefined;
   readonly priority: "default" | "high";
