@@ -162,7 +162,7 @@ function scalar(reader: WireReader, type: ScalarKind | "enum" | "message"): unkn
       return reader.uint64();
     case "int32":
     case "enum":
-      return Number(BigInt.asIntN(32, reader.uint64()));
+      return reader.uint32() | 0;
     case "uint32":
       return reader.uint32();
     case "bool":

@@ -40,7 +40,7 @@ function trim(message: LoadedMessage, desc: MessageDesc, tree: MaskTree): Loaded
       continue;
     }
     if (field.label !== "one" || field.type !== "message") return undefined;
-    const special = field.message.special;
+    const special = field.special;
     if (special !== undefined && special !== "any") return undefined;
     if (value === undefined) {
       if (special === undefined && trim(createMessage(field.message), field.message, below) === undefined) return undefined;

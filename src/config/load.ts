@@ -6,6 +6,7 @@ import { parseJson } from "./json-syntax.ts";
 import { mergeMessages } from "./merge.ts";
 import { Origins, originAt, type Place } from "./origins.ts";
 import { checkRules } from "./pgv.ts";
+import { parsePlainYaml } from "./plain-yaml.ts";
 import { LoadRun, MessageReader, readBinary, type UnknownFieldPolicy } from "./reader.ts";
 import { envoySchema } from "./schema/registry.ts";
 import type { Bootstrap } from "./schema/types/envoy.config.bootstrap.v3.d.ts";
@@ -196,6 +197,8 @@ function parseText(run: LoadRun, source: SourceText, format: SourceFormat): Synt
       return undefined;
     }
   }
+  const plain = parsePlainYaml(text);
+  if (plain !== undefined && !(plain.kind === "scalar" && plain.type === "null")) return plain;
   const { root, problems } = parseYaml(text);
   for (const problem of problems)
     run.add(

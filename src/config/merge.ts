@@ -29,7 +29,7 @@ function mergeOne(origins: Origins, field: FieldDesc, into: LoadedMessage, value
     setField(into, field, value);
     return;
   }
-  const special = field.message.special;
+  const special = field.special;
   if (special === "any") setField(into, field, value);
   else if (special === "wrapper") {
     // The wrapper's own field is a proto3 scalar: at its default it does not replace.

@@ -32,7 +32,7 @@ function planOf(desc: MessageDesc): Plan {
   if (plan === undefined) {
     const fields: PlannedField[] = [];
     for (const field of desc.fields) {
-      const special = field.type === "message" ? field.message.special : undefined;
+      const special = field.type === "message" ? field.special : undefined;
       const recurse = field.type === "message" && (special === undefined || special === "any");
       if (recurse || field.rules !== undefined || field.deprecated || field.disallowedByDefault || field.type === "enum")
         fields.push({ field, rules: field.rules, recurse });
@@ -89,7 +89,7 @@ class RuleChecker {
 
   #child(value: unknown, field: FieldDesc, checked: boolean): void {
     const child = value as LoadedMessage;
-    const desc = field.message.special === "any" ? this.#run.schema.message(child.$typeName) : field.message;
+    const desc = field.special === "any" ? this.#run.schema.message(child.$typeName) : field.message;
     if (desc !== undefined && desc.special === undefined) this.message(child, desc, checked);
   }
 

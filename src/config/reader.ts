@@ -207,7 +207,7 @@ export class MessageReader {
     }
     if (field.label === "list") {
       const list = message[field.localName] as unknown[];
-      if (node.kind === "list" && !(field.type === "message" && field.message.special === "list_value" && this.#textFormat)) {
+      if (node.kind === "list" && !(field.type === "message" && field.special === "list_value" && this.#textFormat)) {
         for (const item of node.items) {
           const value = this.#listItem(item, field, place, list.length);
           if (value !== absent) list.push(value);
@@ -713,7 +713,7 @@ function createSpecial(desc: MessageDesc, json: JsonValue | undefined): LoadedMe
 }
 
 function takesNull(field: FieldDesc): boolean {
-  return (field.type === "message" && field.message.special === "value") || (field.type === "enum" && field.typeName === "google.protobuf.NullValue");
+  return (field.type === "message" && field.special === "value") || (field.type === "enum" && field.typeName === "google.protobuf.NullValue");
 }
 
 function jsonNode(json: JsonValue): SyntaxNode {

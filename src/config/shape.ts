@@ -73,6 +73,6 @@ export function setKey(target: object, key: string, value: unknown): void {
 /** Whether a value of this field is a message object of ours (not a wrapper's scalar, a Struct's JSON, ...). */
 export function holdsMessage(field: FieldDesc): boolean {
   if (field.type !== "message") return false;
-  const special = field.message.special;
+  const special = field.special;
   return special === undefined || special === "any" || special === "empty" || special === "duration" || special === "timestamp" || special === "field_mask";
 }

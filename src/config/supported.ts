@@ -49,7 +49,7 @@ export function checkSupported(
       // A field that is itself not honoured was reported with its parent.
       const parentHonours = merged.get(parent.$typeName);
       if (parentHonours !== "*" && parentHonours?.has(field.name) !== true) return false;
-      if (field.message.special === "any") {
+      if (field.special === "any") {
         const row = extensionOfMessage(desc.typeName);
         const at = field.label === "one" ? field.name : segment(field.name, key);
         if (row === undefined && honoured === undefined) {

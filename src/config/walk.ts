@@ -19,9 +19,7 @@ const messageFields = new WeakMap<MessageDesc, readonly FieldDesc[]>();
 export function childFields(desc: MessageDesc): readonly FieldDesc[] {
   let fields = messageFields.get(desc);
   if (fields === undefined) {
-    fields = desc.fields.filter(
-      (f) => f.type === "message" && (f.message.special === undefined || f.message.special === "any" || f.message.special === "empty"),
-    );
+    fields = desc.fields.filter((f) => f.type === "message" && (f.special === undefined || f.special === "any" || f.special === "empty"));
     messageFields.set(desc, fields);
   }
   return fields;

@@ -1,6 +1,14 @@
 /** Reads YAML into a syntax tree through the `yaml` package: anchors, merge keys, tags, and the first document of several, as Envoy takes it. */
-import { Composer, type Document, isAlias, isMap, isScalar, isSeq, type Node, Parser, type YAMLMap } from "yaml";
+import { createRequire } from "node:module";
+import type { Document, Node, YAMLMap } from "yaml";
 import { type MapEntry, plainScalar, type SyntaxNode, type SyntaxProblem } from "./syntax.ts";
+
+let loaded: typeof import("yaml") | undefined;
+
+/** Loaded when it is first needed: that takes longer than reading a usual configuration, which plain-yaml.ts does. */
+function yaml(): typeof import("yaml") {
+  return (loaded ??= createRequire(import.meta.url)("yaml") as typeof import("yaml"));
+}
 
 /** Aliases may repeat a tree; what they stand for is bounded, so that ten lines cannot mean a billion nodes. */
 const maxNodes = 5_000_000;
@@ -8,7 +16,7 @@ const maxDepth = 200;
 
 export function parseYaml(text: string): { root: SyntaxNode | undefined; problems: SyntaxProblem[] } {
   const problems: SyntaxProblem[] = [];
-  const composer = new Composer({
+  const composer = new (yaml().Composer)({
     version: "1.2",
     schema: "failsafe",
     merge: false,
@@ -20,7 +28,7 @@ export function parseYaml(text: string): { root: SyntaxNode | undefined; problem
   });
   let document: Document.Parsed | undefined;
   let extra: number | undefined;
-  for (const token of new Parser().parse(text)) {
+  for (const token of new (yaml().Parser)().parse(text)) {
     for (const doc of composer.next(token)) {
       if (document === undefined) document = doc as Document.Parsed;
       else extra ??= doc.range?.[0];
@@ -43,6 +51,7 @@ export function parseYaml(text: string): { root: SyntaxNode | undefined; problem
 }
 
 class Converter {
+  readonly #yaml = yaml();
   readonly #problems: SyntaxProblem[];
   readonly #anchors = new Map<string, SyntaxNode>();
   #count = 0;
@@ -65,7 +74,7 @@ class Converter {
         ? this.#problem(start, `more than ${maxNodes} values, aliases resolved`)
         : { kind: "scalar", start, end: start, type: "null", text: "" };
     if (node === null) return { kind: "scalar", start, end: start, type: "null", text: "" };
-    if (isAlias(node)) {
+    if (this.#yaml.isAlias(node)) {
       const target = this.#anchors.get(node.source);
       if (target === undefined) return this.#problem(start, `the anchor "${node.source}" is not defined before this alias`);
       this.#count += this.#sizes.get(target) ?? 0;
@@ -82,9 +91,9 @@ class Converter {
 
   #inner(node: Node, start: number, depth: number): SyntaxNode {
     const end = node.range?.[1] ?? start;
-    if (isMap(node)) return this.#map(node, start, end, depth);
-    if (isSeq(node)) return { kind: "list", start, end, items: node.items.map((item) => this.node(item as Node | null, depth + 1)) };
-    if (!isScalar(node)) return this.#problem(start, "a YAML node that is neither map, list nor value");
+    if (this.#yaml.isMap(node)) return this.#map(node, start, end, depth);
+    if (this.#yaml.isSeq(node)) return { kind: "list", start, end, items: node.items.map((item) => this.node(item as Node | null, depth + 1)) };
+    if (!this.#yaml.isScalar(node)) return this.#problem(start, "a YAML node that is neither map, list nor value");
     // In the failsafe schema each value is its text.
     const text = typeof node.value === "string" ? node.value : (node.source ?? "");
     if (node.type !== "PLAIN" || node.tag === "!") return { kind: "scalar", start, end, type: "string", text };
@@ -99,21 +108,21 @@ class Converter {
       const keyStart = keyNode?.range?.[0] ?? start;
       const keyEnd = keyNode?.range?.[1] ?? keyStart;
       let key: string;
-      if (isScalar(keyNode)) key = typeof keyNode.value === "string" ? keyNode.value : (keyNode.source ?? "");
-      else if (keyNode !== null && isAlias(keyNode)) {
+      if (this.#yaml.isScalar(keyNode)) key = typeof keyNode.value === "string" ? keyNode.value : (keyNode.source ?? "");
+      else if (keyNode !== null && this.#yaml.isAlias(keyNode)) {
         const target = this.node(keyNode, depth + 1);
         key = target.kind === "scalar" ? target.text : "";
       } else {
         this.#problem(keyStart, "a key must be a plain value");
         continue;
       }
-      if (isScalar(keyNode) && keyNode.anchor !== undefined)
+      if (this.#yaml.isScalar(keyNode) && keyNode.anchor !== undefined)
         this.#anchors.set(keyNode.anchor, { kind: "scalar", start: keyStart, end: keyEnd, type: "string", text: key });
       const value = this.node(pair.value as Node | null, depth + 1);
       const placed = value.kind === "scalar" && value.type === "null" && pair.value === null ? { ...value, start: keyEnd, end: keyEnd } : value;
       if (
         key === "<<" &&
-        isScalar(keyNode) &&
+        this.#yaml.isScalar(keyNode) &&
         keyNode.type === "PLAIN" &&
         (value.kind === "map" || (value.kind === "list" && value.items.every((i) => i.kind === "map")))
       ) {

@@ -121,8 +121,8 @@ function enumValue(reader: WireReader): EnumValueDesc {
   let disallowedByDefault = false;
   while (!reader.done) {
     const tag = reader.uint32();
-    if (tag === 0x0a) name = reader.string();
-    else if (tag === 0x10) number = Number(BigInt.asIntN(32, reader.uint64()));
+    if (tag === 0x0a) name = reader.ascii();
+    else if (tag === 0x10) number = reader.uint32() | 0;
     else if (tag === 0x1a) {
       const options = reader.sub();
       while (!options.done) {
@@ -131,7 +131,7 @@ function enumValue(reader: WireReader): EnumValueDesc {
         if ((option & 7) !== 0) options.skip(option & 7);
         else if (field === 1) deprecated = options.uint32() !== 0;
         else if (field === 70100853) disallowedByDefault = options.uint32() !== 0;
-        else options.uint64();
+        else options.uint32();
       }
     } else reader.skip(tag & 7);
   }
@@ -199,6 +199,11 @@ export class FieldDesc {
     this.sensitive = raw.sensitive;
     this.#rulesBytes = raw.rules;
     this.#source = source;
+  }
+
+  /** Of its message type, known without reading that type's descriptor. */
+  get special(): SpecialMessage | undefined {
+    return this.type === "message" ? specialMessages.get(this.typeName) : undefined;
   }
 
   get message(): MessageDesc {
@@ -361,7 +366,7 @@ export class MessageDesc {
 export function nameOf(reader: WireReader): string {
   while (!reader.done) {
     const tag = reader.uint32();
-    if (tag === 0x0a) return reader.string();
+    if (tag === 0x0a) return reader.ascii();
     reader.skip(tag & 7);
   }
   return "";
@@ -372,7 +377,7 @@ function oneof(reader: WireReader): OneofDesc {
   let required = false;
   while (!reader.done) {
     const tag = reader.uint32();
-    if (tag === 0x0a) name = reader.string();
+    if (tag === 0x0a) name = reader.ascii();
     else if (tag === 0x12) {
       const options = reader.sub();
       while (!options.done) {
@@ -404,7 +409,7 @@ function rawField(reader: WireReader): RawField {
     const tag = reader.uint32();
     switch (tag) {
       case 0x0a:
-        field.name = reader.string();
+        field.name = reader.ascii();
         break;
       case 0x18:
         field.number = reader.uint32();
@@ -416,13 +421,13 @@ function rawField(reader: WireReader): RawField {
         field.type = reader.uint32();
         break;
       case 0x32:
-        field.typeName = reader.string().replace(/^\./, "");
+        field.typeName = reader.ascii().replace(/^\./, "");
         break;
       case 0x48:
         field.oneofIndex = reader.uint32();
         break;
       case 0x52:
-        field.jsonName = reader.string();
+        field.jsonName = reader.ascii();
         break;
       case 0x88:
         field.proto3Optional = reader.uint32() !== 0;

@@ -39,10 +39,10 @@ export class Schema implements DescriptorSource {
     const enums: { start: number; end: number }[] = [];
     while (!file.done) {
       const tag = file.uint32();
-      if (tag === 0x12) prefix = `${file.string()}.`;
+      if (tag === 0x12) prefix = `${file.ascii()}.`;
       else if (tag === 0x22) messages.push(file.range());
       else if (tag === 0x2a) enums.push(file.range());
-      else if (tag === 0x62) proto2 = file.string() === "proto2";
+      else if (tag === 0x62) proto2 = file.ascii() === "proto2";
       else file.skip(tag & 7);
     }
     for (const { start, end } of messages) this.#messagePlaces.set(prefix + nameOf(new WireReader(this.#bytes, start, end)), { start, end, proto2 });

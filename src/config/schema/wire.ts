@@ -63,6 +63,14 @@ export class WireReader {
     return decodeUtf8(this.bytes.subarray(start, end));
   }
 
+  /** A string known to be ASCII (names in descriptors): faster than decoding UTF-8. */
+  ascii(): string {
+    const { start, end } = this.range();
+    let text = "";
+    for (let at = start; at < end; at++) text += String.fromCharCode(this.bytes[at]);
+    return text;
+  }
+
   sub(): WireReader {
     const { start, end } = this.range();
     return new WireReader(this.bytes, start, end);
@@ -80,7 +88,7 @@ export class WireReader {
   skip(wireType: number, depth = 0): void {
     switch (wireType) {
       case WireType.varint:
-        this.uint64();
+        this.uint32();
         return;
       case WireType.fixed64:
         this.fixed(8);
