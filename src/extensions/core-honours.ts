@@ -1,5 +1,6 @@
 /** The fields that core modules (not extensions) act on. See Honours in extension.ts. */
 import type { Honours } from "./extension.ts";
+import { routingHonours } from "../router/honours.ts";
 import { honours as runtimeHonours } from "../runtime/layers.ts";
 
 /** What the server itself reads of the bootstrap. */
@@ -11,4 +12,4 @@ const serverHonours: Honours = {
   "envoy.config.core.v3.Locality": "*",
 };
 
-export const coreHonours: readonly Honours[] = [serverHonours, runtimeHonours];
+export const coreHonours: readonly Honours[] = [serverHonours, runtimeHonours, ...routingHonours];

@@ -42,7 +42,7 @@ export function parseIp(text: string): { readonly family: 4 | 6; readonly value:
 export function compileCidr(message: CidrMessage, context: CompileContext): Cidr | undefined {
   const address = parseIp(message.addressPrefix);
   if (address === undefined) {
-    context.report(message, "address_prefix", { code: "OR2101", text: `malformed IP address: ${message.addressPrefix}` });
+    context.report(message, "address_prefix", { code: "OR2111", text: `malformed IP address: ${message.addressPrefix}` });
     return undefined;
   }
   const bits = address.family === 4 ? 32 : 128;

@@ -103,7 +103,7 @@ export function compileRegexMatcher(message: { readonly $typeName: string; reado
   const result = compileRegex(message.regex);
   if (result.ok) return result.regex;
   context.report(message, "regex", {
-    code: "OR3101",
+    code: "OR3211",
     text: `invalid regular expression "${message.regex}": ${result.error}`,
     hint: "the syntax is RE2's: no look-around and no back references",
   });
@@ -126,7 +126,7 @@ export function compileRegexRewrite(message: RegexMatchAndSubstitute, context: C
   const compiled = compileSubstitution(message.substitution, regex.groupCount);
   if (!compiled.ok) {
     context.report(message, "substitution", {
-      code: "OR3102",
+      code: "OR3212",
       text: `invalid regex substitution "${message.substitution}" for pattern "${regex.pattern}": ${compiled.error}`,
     });
     return undefined;
@@ -157,7 +157,7 @@ export function compileStringMatcher(message: StringMatcherMessage | XdsStringMa
       const regex = compileRegexMatcher(pattern.value, context);
       if (fold)
         context.report(message, "ignore_case", {
-          code: "OR3103",
+          code: "OR3213",
           text: "ignore_case has no effect for safe_regex",
           hint: "start the pattern with (?i) instead",
         });

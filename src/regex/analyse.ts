@@ -68,18 +68,39 @@ export function isAnchoredAtStart(node: RegexNode): boolean {
   }
 }
 
-/** Whether a capturing group stands inside a repetition: ECMAScript forgets its text on each round, RE2 keeps the last. */
-export function hasRepeatedGroup(node: RegexNode, inRepeat = false): boolean {
+/**
+ * Whether ECMAScript may report other places or groups than RE2, though both agree on whether there is a match: it forgets a group's text on
+ * each round of a repetition, and refuses rounds that match nothing.
+ */
+export function reportsOtherGroups(node: RegexNode, inRepeat = false): boolean {
   switch (node.kind) {
     case "cat":
     case "alt":
-      return node.items.some((item) => hasRepeatedGroup(item, inRepeat));
+      return node.items.some((item) => reportsOtherGroups(item, inRepeat));
     case "group":
-      return inRepeat || hasRepeatedGroup(node.item, inRepeat);
+      return inRepeat || reportsOtherGroups(node.item, inRepeat);
     case "repeat":
-      return hasRepeatedGroup(node.item, inRepeat || node.max !== 1);
+      return isNullable(node.item) || reportsOtherGroups(node.item, inRepeat || node.max !== 1);
     default:
       return false;
+  }
+}
+
+function isNullable(node: RegexNode): boolean {
+  switch (node.kind) {
+    case "empty":
+    case "assert":
+      return true;
+    case "char":
+      return false;
+    case "cat":
+      return node.items.every(isNullable);
+    case "alt":
+      return node.items.some(isNullable);
+    case "group":
+      return isNullable(node.item);
+    case "repeat":
+      return node.min === 0 || isNullable(node.item);
   }
 }
 

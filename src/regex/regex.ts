@@ -6,7 +6,7 @@
  * Texts are strings of latin1 code units, each one byte of UTF-8, as header values are; patterns are Unicode.
  */
 import { RE2JS } from "re2js";
-import { boundBacktracking, hasRepeatedGroup, isAnchoredAtStart } from "./analyse.ts";
+import { boundBacktracking, isAnchoredAtStart, reportsOtherGroups } from "./analyse.ts";
 import type { CharSet, RegexNode } from "./parse.ts";
 import { parseRegex, RegexSyntaxError } from "./parse.ts";
 
@@ -97,7 +97,7 @@ export class SafeRegex {
     } else {
       this.#maxFullLength = longest(bound.degree, bound.coefficient);
       this.#maxSearchLength = longest(isAnchoredAtStart(root) ? bound.degree : bound.degree + 1, bound.coefficient);
-      this.#maxReplaceLength = hasRepeatedGroup(root) ? 0 : this.#maxSearchLength;
+      this.#maxReplaceLength = reportsOtherGroups(root) ? 0 : this.#maxSearchLength;
     }
   }
 

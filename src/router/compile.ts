@@ -228,12 +228,12 @@ class Compiler {
         if (domains.add(toBytes(domain), entry)) continue;
         if (domain === "*")
           this.#context.report(hostMessage, "domains", {
-            code: "OR3001",
+            code: "OR3601",
             text: `Only a single wildcard domain is permitted in route ${message.name}: virtual host ${hostMessage.name} has "*" as well`,
           });
         else
           this.#context.report(hostMessage, "domains", {
-            code: "OR3002",
+            code: "OR3602",
             text: `Only unique values for domains are permitted. Duplicate entry of domain ${domain} in route ${message.name}`,
           });
       }
@@ -250,7 +250,7 @@ class Compiler {
     if (message.virtualClusters.length > 0) {
       for (const cluster of message.virtualClusters) {
         if (cluster.headers.length === 0)
-          context.report(cluster, "headers", { code: "OR3003", text: `virtual clusters must define 'headers': ${cluster.name}` });
+          context.report(cluster, "headers", { code: "OR3603", text: `virtual clusters must define 'headers': ${cluster.name}` });
         const matchers = compileHeaderMatchers(cluster.headers, context);
         virtualClusters.push({
           test: (headers) => matchesAllHeaders(matchers, headers),
@@ -287,7 +287,7 @@ class Compiler {
     const tlsRedirect = message.requireTls === 0 ? undefined : this.#tlsRedirect(scope);
     if (message.matcher !== undefined) {
       if (message.routes.length > 0)
-        context.report(message, "matcher", { code: "OR3004", text: `cannot set both matcher and routes on virtual host ${message.name}` });
+        context.report(message, "matcher", { code: "OR3604", text: `cannot set both matcher and routes on virtual host ${message.name}` });
       const tree = compileHttpMatcher(message.matcher, context, (action) => this.#matcherAction(action, scope, message));
       return new VirtualHostEntry(host, message.requireTls, tlsRedirect, undefined, tree);
     }
@@ -296,7 +296,7 @@ class Compiler {
 
   #bothBufferLimits(message: object): void {
     this.#context.report(message, "request_body_buffer_limit", {
-      code: "OR3005",
+      code: "OR3605",
       text: "Only one of request_body_buffer_limit and per_request_buffer_limit_bytes could be set.",
     });
   }
@@ -315,7 +315,7 @@ class Compiler {
     if (action.$typeName === "envoy.config.route.v3.Route") return this.#routeList([action as RouteMessage], scope);
     if (action.$typeName === "envoy.config.route.v3.RouteList") return this.#routeList((action as RouteListMessage).routes, scope);
     this.#context.report(at, "matcher", {
-      code: "OR3006",
+      code: "OR3606",
       text: `a virtual host's matcher needs actions of type envoy.config.route.v3.Route or RouteList, not ${action.$typeName}`,
     });
     return undefined;
@@ -338,17 +338,17 @@ class Compiler {
 
   #checkCluster(at: object, field: string, kind: string, name: string): void {
     if (this.#validateClusters && name !== "" && !this.#context.hasCluster(name))
-      this.#context.report(at, field, { code: "OR3010", text: `route: unknown ${kind} '${name}'` });
+      this.#context.report(at, field, { code: "OR3610", text: `route: unknown ${kind} '${name}'` });
   }
 
   #compileMirrors(messages: readonly RouteAction_RequestMirrorPolicy[]): MirrorPolicy[] {
     const context = this.#context;
     return messages.map((message) => {
       if (message.cluster !== "" && message.clusterHeader !== "")
-        context.report(message, "cluster_header", { code: "OR3011", text: "request_mirror_policies: only one of cluster or cluster_header can be specified" });
+        context.report(message, "cluster_header", { code: "OR3611", text: "request_mirror_policies: only one of cluster or cluster_header can be specified" });
       else if (message.cluster === "" && message.clusterHeader === "")
         context.report(message, "cluster", {
-          code: "OR3012",
+          code: "OR3612",
           text: "request_mirror_policies: at least one of cluster or cluster_header needs to be specified",
         });
       this.#checkCluster(message, "cluster", "shadow cluster", message.cluster);
@@ -522,7 +522,7 @@ class Compiler {
       case "environmentVariable": {
         field = "environment_variable";
         const value = process.env[specifier.value];
-        if (value === undefined) context.report(source, field, { code: "OR3013", text: `Environment variable doesn't exist: ${specifier.value}` });
+        if (value === undefined) context.report(source, field, { code: "OR3613", text: `Environment variable doesn't exist: ${specifier.value}` });
         else body = toBytes(value);
         break;
       }
@@ -533,7 +533,7 @@ class Compiler {
     }
     if (body !== undefined && body.length > this.#maxBody) {
       context.report(source, field, {
-        code: "OR3014",
+        code: "OR3614",
         text: `response body size is ${body.length} bytes; maximum is ${this.#maxBody}`,
         hint: "raise max_direct_response_body_size_bytes of the route configuration",
       });
@@ -590,7 +590,7 @@ class Compiler {
     settings: ForwardSettings,
   ): (headers: RequestHeaders) => Route {
     if (plugin === undefined)
-      this.#context.report(action, field, { code: "OR3015", text: `Unknown cluster specifier plugin name: ${name} is used in the route` });
+      this.#context.report(action, field, { code: "OR3615", text: `Unknown cluster specifier plugin name: ${name} is used in the route` });
     else if (!plugin.isOptional)
       this.#context.report(action, field, {
         code: "OR4004",
@@ -608,11 +608,11 @@ class Compiler {
     let connectConfig: ForwardSettings["connectConfig"];
     for (const upgrade of action.upgradeConfigs) {
       const type = upgrade.upgradeType.toLowerCase();
-      if (upgrades.has(type)) context.report(upgrade, "upgrade_type", { code: "OR3016", text: `Duplicate upgrade ${upgrade.upgradeType}` });
+      if (upgrades.has(type)) context.report(upgrade, "upgrade_type", { code: "OR3616", text: `Duplicate upgrade ${upgrade.upgradeType}` });
       upgrades.set(type, upgrade.enabled ?? true);
       if (upgrade.connectConfig === undefined) continue;
       if (type !== "connect" && type !== "connect-udp")
-        context.report(upgrade, "connect_config", { code: "OR3017", text: `Non-CONNECT upgrade type ${upgrade.upgradeType} has ConnectConfig` });
+        context.report(upgrade, "connect_config", { code: "OR3617", text: `Non-CONNECT upgrade type ${upgrade.upgradeType} has ConnectConfig` });
       const proxy = upgrade.connectConfig.proxyProtocolConfig;
       connectConfig = { proxyProtocolVersion: proxy === undefined ? undefined : proxy.version === 1 ? 2 : 1, allowPost: upgrade.connectConfig.allowPost };
     }
@@ -681,7 +681,7 @@ class Compiler {
     ).length;
     if (set > 1) {
       const field = action.regexRewrite !== undefined ? "regex_rewrite" : action.pathRewritePolicy !== undefined ? "path_rewrite_policy" : "path_rewrite";
-      context.report(action, field, { code: "OR3018", text: "Specify only one of prefix_rewrite, regex_rewrite, path_rewrite_policy or path_rewrite" });
+      context.report(action, field, { code: "OR3618", text: "Specify only one of prefix_rewrite, regex_rewrite, path_rewrite_policy or path_rewrite" });
     }
     if (action.prefixRewrite !== "") return { ...noPathRewrite, prefix: toBytes(action.prefixRewrite) };
     if (action.regexRewrite !== undefined) {
@@ -723,7 +723,7 @@ class Compiler {
     for (const name of policy.responseHeadersToCopy) {
       if (name.startsWith(":") || name.toLowerCase() === "host")
         this.#context.report(policy, "response_headers_to_copy", {
-          code: "OR3019",
+          code: "OR3619",
           text: `response_headers_to_copy: :-prefixed headers or host headers may not be copied: ${name}`,
         });
     }
@@ -743,9 +743,9 @@ class Compiler {
     const keyPrefix = message.runtimeKeyPrefix;
     const entries = message.clusters.map((cluster) => {
       if (cluster.name !== "" && cluster.clusterHeader !== "")
-        context.report(cluster, "cluster_header", { code: "OR3020", text: "Only one of name or cluster_header can be specified" });
+        context.report(cluster, "cluster_header", { code: "OR3620", text: "Only one of name or cluster_header can be specified" });
       else if (cluster.name === "" && cluster.clusterHeader === "")
-        context.report(cluster, "name", { code: "OR3021", text: "At least one of name or cluster_header need to be specified" });
+        context.report(cluster, "name", { code: "OR3621", text: "At least one of name or cluster_header need to be specified" });
       this.#checkCluster(cluster, "name", "weighted cluster", cluster.name);
       const weight = cluster.weight ?? 0;
       total += weight;
@@ -781,12 +781,12 @@ class Compiler {
         headerName,
       };
     });
-    if (total === 0) context.report(message, "clusters", { code: "OR3022", text: "Sum of weights in the weighted_cluster must be greater than 0." });
+    if (total === 0) context.report(message, "clusters", { code: "OR3622", text: "Sum of weights in the weighted_cluster must be greater than 0." });
     if (total > maxUint32)
-      context.report(message, "clusters", { code: "OR3023", text: `The sum of weights of all weighted clusters of route exceeds ${maxUint32}` });
+      context.report(message, "clusters", { code: "OR3623", text: `The sum of weights of all weighted clusters of route exceeds ${maxUint32}` });
     const configured = message.totalWeight;
     if (configured !== undefined && configured !== total)
-      context.report(message, "total_weight", { code: "OR3024", text: `Sum of weights in the weighted_cluster should be ${configured}, not ${total}` });
+      context.report(message, "total_weight", { code: "OR3624", text: `Sum of weights in the weighted_cluster should be ${configured}, not ${total}` });
     const random = message.randomValueSpecifier;
     const randomHeader = random.case === "headerName" ? random.value.toLowerCase() : "";
     const hashPolicy: HashPolicy | undefined = random.case === "useHashPolicy" && random.value ? base.hashPolicy : undefined;

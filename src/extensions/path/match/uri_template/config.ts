@@ -13,7 +13,7 @@ const pathMatch: PathMatchExtension = {
       return parseUriTemplate(config.pathTemplate);
     } catch (error) {
       if (!(error instanceof UriTemplateError)) throw error;
-      context.report(config, "path_template", { code: "OR3111", text: `path_match_policy.path_template: ${error.message}` });
+      context.report(config, "path_template", { code: "OR3214", text: `path_match_policy.path_template: ${error.message}` });
       return undefined;
     }
   },

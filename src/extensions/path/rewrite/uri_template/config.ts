@@ -14,12 +14,12 @@ const pathRewrite: PathRewriteExtension = {
       template = parseUriTemplateRewrite(config.pathTemplateRewrite);
     } catch (error) {
       if (!(error instanceof UriTemplateError)) throw error;
-      context.report(config, "path_template_rewrite", { code: "OR3111", text: `path_rewrite_policy.path_template_rewrite: ${error.message}` });
+      context.report(config, "path_template_rewrite", { code: "OR3214", text: `path_rewrite_policy.path_template_rewrite: ${error.message}` });
       return undefined;
     }
     if (match === undefined) {
       context.report(config, undefined, {
-        code: "OR3112",
+        code: "OR3215",
         text: `unable to use envoy.path.rewrite.uri_template.uri_template_rewriter extension without envoy.path.match.uri_template.uri_template_matcher extension`,
       });
       return undefined;
@@ -27,7 +27,7 @@ const pathRewrite: PathRewriteExtension = {
     for (const name of template.variables) {
       if (!match.variables.includes(name)) {
         context.report(config, "path_template_rewrite", {
-          code: "OR3113",
+          code: "OR3216",
           text: `mismatch between variables in path_match_policy "${match.text}" and path_rewrite_policy "${config.pathTemplateRewrite}": no variable "${name}"`,
         });
         return undefined;
