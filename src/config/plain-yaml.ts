@@ -273,7 +273,7 @@ class PlainYaml {
       } else if (c === 34) {
         this.#at = at + 1;
         const raw = text.slice(start, at);
-        return escaped ? unescape(raw) : raw;
+        return escaped ? unescapeText(raw) : raw;
       }
     }
   }
@@ -432,7 +432,7 @@ const simpleEscapes: Readonly<Record<string, string>> = {
   P: "\u2029",
 };
 
-function unescape(raw: string): string {
+function unescapeText(raw: string): string {
   return raw.replace(
     /\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))/gsu,
     (_, x: string | undefined, u: string | undefined, long: string | undefined, c: string | undefined) => {
