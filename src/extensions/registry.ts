@@ -9,6 +9,7 @@ export const extensions: readonly ExtensionRow[] = [
   { name: "envoy.filters.network.http_connection_manager", category: "envoy.filters.network", messages: ["envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"], load: () => import("../http/manager/config.ts") },
   // ---- http filters
   { name: "envoy.filters.http.router", category: "envoy.filters.http", messages: ["envoy.extensions.filters.http.router.v3.Router"], load: () => import("../router/filter/config.ts") },
+  { name: "envoy.filters.http.file_server", category: "envoy.filters.http", messages: ["envoy.extensions.filters.http.file_server.v3.FileServerConfig"], load: () => import("./http_filters/file_server/config.ts") },
   // ---- access loggers
   { name: "envoy.access_loggers.file", category: "envoy.access_loggers", messages: ["envoy.extensions.access_loggers.file.v3.FileAccessLog"], load: () => import("./access_loggers/file/config.ts") },
   { name: "envoy.access_loggers.stdout", category: "envoy.access_loggers", messages: ["envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"], load: () => import("./access_loggers/stdout/config.ts") },
@@ -19,6 +20,8 @@ export const extensions: readonly ExtensionRow[] = [
   // ---- path matching and rewriting
   { name: "envoy.path.match.uri_template.uri_template_matcher", category: "envoy.path.match", messages: ["envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig"], load: () => import("./path/match/uri_template/config.ts") },
   { name: "envoy.path.rewrite.uri_template.uri_template_rewriter", category: "envoy.path.rewrite", messages: ["envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig"], load: () => import("./path/rewrite/uri_template/config.ts") },
+  // ---- the admin interface's own filter: its message is none of the API's, so that no configuration can name it
+  { name: "envoy.filters.http.admin", category: "envoy.filters.http", messages: ["outrider.internal.AdminFilter"], load: () => import("../admin/config.ts") },
 ];
 
 const byMessage = new Map<string, ExtensionRow>();

@@ -9,7 +9,7 @@ import type { CompileContext, Honours } from "../extensions/extension.ts";
 import type { HeaderMap, RequestHeaders, ResponseHeaders, Trailers } from "../http/header-map.ts";
 import type { StreamInfo } from "../http/stream-info.ts";
 import { compileMatcher, type Matcher } from "./matcher.ts";
-import { queryParameter } from "./query-parameters.ts";
+import { decodedQueryParameter } from "./query-parameters.ts";
 import { toBytes } from "./string-matcher.ts";
 import { valueAt } from "./value-matcher.ts";
 
@@ -151,7 +151,7 @@ export function compileHttpInput(message: AnyMessage): Input<HttpMatchData> | un
     }
     case "envoy.type.matcher.v3.HttpRequestQueryParamMatchInput": {
       const name = toBytes((message as HttpRequestQueryParamMatchInput).queryParam);
-      return (data) => (data.requestHeaders?.path === undefined ? undefined : queryParameter(data.requestHeaders.path, name));
+      return (data) => (data.requestHeaders?.path === undefined ? undefined : decodedQueryParameter(data.requestHeaders.path, name));
     }
     case "envoy.type.matcher.v3.HttpResponseStatusCodeMatchInput":
       return (data) => (data.responseHeaders === undefined ? undefined : String(data.responseHeaders.status));

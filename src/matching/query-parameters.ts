@@ -5,8 +5,17 @@ import { compileStringMatcher, type StringMatcher, toBytes } from "./string-matc
 
 export const honours: Honours = { "envoy.config.route.v3.QueryParameterMatcher": "*" };
 
-/** The first value of a parameter ("" where it has none), percent-decoded as Envoy does, or undefined. `path` may have a fragment. */
+/** The first value of a parameter ("" where it has none) as it stands in the path, not decoded; undefined where there is none. */
 export function queryParameter(path: string, name: string): string | undefined {
+  return find(path, name, false);
+}
+
+/** As `queryParameter`, with names and values percent-decoded. */
+export function decodedQueryParameter(path: string, name: string): string | undefined {
+  return find(path, name, true);
+}
+
+function find(path: string, name: string, decode: boolean): string | undefined {
   const question = path.indexOf("?");
   if (question < 0) return undefined;
   let end = path.indexOf("#", question);
@@ -17,7 +26,9 @@ export function queryParameter(path: string, name: string): string | undefined {
     if (stop < 0 || stop > end) stop = end;
     let equals = path.indexOf("=", at);
     if (equals < 0 || equals > stop) equals = stop;
-    if (equals > at && percentDecode(path.slice(at, equals)) === name) return equals === stop ? "" : percentDecode(path.slice(equals + 1, stop));
+    if (decode) {
+      if (percentDecode(path.slice(at, equals)) === name) return equals === stop ? "" : percentDecode(path.slice(equals + 1, stop));
+    } else if (equals - at === name.length && path.startsWith(name, at)) return equals === stop ? "" : path.slice(equals + 1, stop);
     at = stop + 1;
   }
   return undefined;

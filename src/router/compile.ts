@@ -197,6 +197,7 @@ const defaultMaxDirectResponseBodyBytes = 4096;
 const notFoundStatus = [503, 404, 500] as const;
 const redirectStatus = [301, 302, 303, 307, 308] as const;
 const maxUint32 = 4294967295;
+const noUpgrades = new Map<string, boolean>();
 
 class Compiler {
   readonly #message: RouteConfiguration;
@@ -604,7 +605,7 @@ class Compiler {
     const context = this.#context;
     const hostRewrite = this.#hostRewrite(action);
     const stream = action.maxStreamDuration;
-    const upgrades = new Map<string, boolean>();
+    const upgrades = action.upgradeConfigs.length === 0 ? noUpgrades : new Map<string, boolean>();
     let connectConfig: ForwardSettings["connectConfig"];
     for (const upgrade of action.upgradeConfigs) {
       const type = upgrade.upgradeType.toLowerCase();
@@ -668,7 +669,7 @@ class Compiler {
       case "hostRewrite":
         return specifier.value === ""
           ? undefined
-          : { kind: "format", format: compileFormat(specifier.value, this.#context, { at: action, field: "host_rewrite", omitEmpty: true }) };
+          : { kind: "format", format: compileFormat(specifier.value, this.#context, { at: action, field: "host_rewrite" }) };
       default:
         return undefined;
     }

@@ -56,7 +56,7 @@ export function compilePerFilterConfig(
 /** What a route answers about one filter, from all its levels (least specific first). */
 export class PerFilterLevels {
   readonly #levels: readonly ReadonlyMap<string, PerFilterConfig>[];
-  readonly #settings = new Map<string, readonly unknown[]>();
+  #settings: Map<string, readonly unknown[]> | undefined = undefined;
 
   constructor(levels: readonly ReadonlyMap<string, PerFilterConfig>[]) {
     this.#levels = levels.filter((level) => level.size > 0);
@@ -64,6 +64,7 @@ export class PerFilterLevels {
 
   settings(filterName: string): readonly unknown[] {
     if (this.#levels.length === 0) return nothing;
+    this.#settings ??= new Map();
     let found = this.#settings.get(filterName);
     if (found === undefined) {
       const list: unknown[] = [];

@@ -1,0 +1,543 @@
+/**
+ * HTTP/1, server role: request heads and bodies in, responses out, one exchange at a time. A pipelined request waits (and the connection is not
+ * read) until the exchange before it is over.
+ */
+import type { Connection } from "../../net/connection.ts";
+import type { BytesMeter, RequestDecoder, ResponseEncoder, ServerConnection, ServerConnectionCallbacks, Stream, StreamCallbacks, StreamResetReason } from "../codec.ts";
+import { RequestHeaders, type ResponseHeaders, Trailers } from "../header-map.ts";
+import { ChunkedDecoder } from "./body.ts";
+import { HeadError, hasToken, headEnd, messageFraming, nominatedByConnection, parseFields, parseRequestLine, reasonPhrase } from "./parse.ts";
+import { properCase, type H1Settings } from "./settings.ts";
+import { chunkHead, lastChunk, writeFields } from "./write.ts";
+
+/** While this many bytes of a request wait behind an exchange, the connection is not read. */
+const maxQueuedBytes = 64 * 1024;
+
+export class H1ServerConnection implements ServerConnection {
+  readonly protocol: "HTTP/1.0" | "HTTP/1.1" = "HTTP/1.1";
+  readonly connection: Connection;
+  readonly settings: H1Settings;
+  readonly #callbacks: ServerConnectionCallbacks;
+  /** head: reading a request's head. body: its body. waiting: the request is complete, its response is not. tunnel: bytes pass. dead: nothing more is read. */
+  #state: "head" | "length" | "chunked" | "waiting" | "tunnel" | "dead" = "head";
+  #head = "";
+  /** Up to here #head has no empty line. */
+  #scanned = 0;
+  #left = 0;
+  #chunked: ChunkedDecoder | undefined = undefined;
+  #stream: H1ServerStream | undefined = undefined;
+  #queued: Buffer | undefined = undefined;
+  #queueDisabled = false;
+  #dispatching = false;
+  #received = 0;
+
+  constructor(connection: Connection, settings: H1Settings, callbacks: ServerConnectionCallbacks) {
+    this.connection = connection;
+    this.settings = settings;
+    this.#callbacks = callbacks;
+  }
+
+  get activeStream(): H1ServerStream | undefined {
+    return this.#stream;
+  }
+
+  dispatch(data: Buffer): void {
+    if (this.#queued !== undefined) {
+      this.#enqueue(data, 0);
+      return;
+    }
+    this.#received = data.length;
+    this.#dispatching = true;
+    try {
+      this.#run(data);
+    } finally {
+      this.#dispatching = false;
+    }
+  }
+
+  #run(data: Buffer): void {
+    let at = 0;
+    const end = data.length;
+    try {
+      while (at < end) {
+        switch (this.#state) {
+          case "head":
+            at = this.#takeHead(data, at);
+            break;
+          case "length": {
+            const stream = this.#stream as H1ServerStream;
+            const take = Math.min(this.#left, end - at);
+            this.#left -= take;
+            const last = this.#left === 0;
+            if (last) this.#state = "waiting";
+            stream.meter.wireBytesReceived += take;
+            const chunk = at === 0 && take === end ? data : data.subarray(at, at + take);
+            at += take;
+            if (last) stream.requestEnded = true;
+            stream.decoder?.decodeData(chunk, last);
+            if (last) this.#exchangeMayEnd(stream);
+            break;
+          }
+          case "chunked": {
+            const before = at;
+            const stream = this.#stream as H1ServerStream;
+            at = (this.#chunked as ChunkedDecoder).feed(data, at);
+            stream.meter.wireBytesReceived += at - before;
+            break;
+          }
+          case "tunnel": {
+            const stream = this.#stream as H1ServerStream;
+            stream.meter.wireBytesReceived += end - at;
+            stream.decoder?.decodeData(at === 0 ? data : data.subarray(at), false);
+            return;
+          }
+          case "waiting":
+            this.#enqueue(data, at);
+            return;
+          case "dead":
+            return;
+        }
+      }
+    } catch (error) {
+      this.#refuse(error);
+    }
+  }
+
+  onConnectionEnd(): void {
+    const stream = this.#stream;
+    this.#state = "dead";
+    this.#queued = undefined;
+    if (stream !== undefined) {
+      this.#stream = undefined;
+      stream.reset("connection_termination");
+    }
+  }
+
+  /** The peer has closed its sending side while a tunnel is open: its end of stream. */
+  onHalfClose(): void {
+    if (this.#state === "tunnel") this.#stream?.decoder?.decodeData(Buffer.alloc(0), true);
+    else this.onConnectionEnd();
+  }
+
+  shutdownNotice(): void {}
+  goAway(): void {}
+  wantsToWrite(): boolean {
+    return this.connection.writeBuffered > 0;
+  }
+  onUnderlyingConnectionAboveWriteBufferHighWatermark(): void {
+    this.#stream?.onAboveHigh();
+  }
+  onUnderlyingConnectionBelowWriteBufferLowWatermark(): void {
+    this.#stream?.onBelowLow();
+  }
+
+  // ---- head ----------------------------------------------------------------------------------------------------------
+
+  #takeHead(data: Buffer, at: number): number {
+    // Empty lines before a request line are skipped (RFC 9112 2.2).
+    if (this.#head === "") while (at < data.length && (data[at] === 10 || (data[at] === 13 && (at + 1 >= data.length || data[at + 1] === 10)))) at++;
+    if (at >= data.length) return at;
+    const limit = this.settings.maxHeadBytes;
+    const before = this.#head.length;
+    // A head that is complete is small: text is made of no more than the limit and a line.
+    const take = Math.min(data.length, at + limit - before + 4096);
+    const text = before === 0 ? data.toString("latin1", at, take) : this.#head + data.toString("latin1", at, take);
+    const stop = headEnd(text, this.#scanned);
+    if (stop < 0) {
+      if (text.length > limit) throw this.#tooLarge(text);
+      this.#head = text;
+      const lastLine = text.lastIndexOf("\n");
+      this.#scanned = lastLine < 0 ? 0 : lastLine + 1;
+      return take;
+    }
+    if (stop > limit) throw this.#tooLarge(text);
+    this.#head = "";
+    this.#scanned = 0;
+    this.#onHead(text, stop);
+    return at + stop - before;
+  }
+
+  #tooLarge(text: string): HeadError {
+    const line = text.indexOf("\n");
+    return line < 0 ? new HeadError("http1.request_uri_too_large", 431) : new HeadError("http1.headers_too_large", 431);
+  }
+
+  #onHead(text: string, end: number): void {
+    const { settings } = this;
+    const lf = text.indexOf("\n");
+    const line = text.slice(0, text.charCodeAt(lf - 1) === 13 ? lf - 1 : lf);
+    const request = parseRequestLine(line);
+    const { list, rawNames } = parseFields(text, lf + 1, end, settings.maxHeaderCount, settings.nameFormat === "preserve");
+    const stream = new H1ServerStream(this, request.method, request.minor);
+    stream.meter.wireBytesReceived = end;
+    stream.meter.headerBytesReceived = end;
+    if (request.minor === 0 && !settings.acceptHttp10) throw new HeadError("low_version", 426);
+    if (request.minor === 0) (this as { protocol: string }).protocol = "HTTP/1.0";
+    else (this as { protocol: string }).protocol = "HTTP/1.1";
+    const framing = messageFraming(list, settings.allowChunkedLength);
+    if (request.minor === 0 && framing?.kind === "chunked") throw new HeadError("http1.codec_error");
+    const upgrade = hasToken(list, "connection", "upgrade");
+    const headers = this.#headers(request.method, request.target, request.minor, list, rawNames);
+    const nominated = nominatedByConnection(list);
+    if (nominated !== undefined) {
+      for (const name of nominated) {
+        if (name === "host" || name === "x-forwarded-for" || name === "x-forwarded-host" || name === "x-forwarded-proto" || name.startsWith(":")) throw new HeadError("http1.connection_header_rejected");
+      }
+      headers.removeIf((name) => name !== "te" && name !== "connection" && name !== "transfer-encoding" && name !== "content-length" && nominated.includes(name));
+      if (nominated.includes("te") && !hasToken(list, "te", "trailers")) headers.remove("te");
+    }
+    const underscores = settings.underscores;
+    if (underscores !== "allow") {
+      for (let i = 0; i < list.length; i += 2) {
+        if (!list[i].includes("_")) continue;
+        if (underscores === "reject") {
+          settings.stats.requests_rejected_with_underscores_in_headers.inc();
+          throw new HeadError("http1.unexpected_underscore");
+        }
+        settings.stats.dropped_headers_with_underscores.inc();
+      }
+      if (underscores === "drop") headers.removeIf((name) => name.includes("_"));
+    }
+    // RFC 9110 7.8 with RFC 9113 3.1: an upgrade to HTTP/2 is not taken up; the request passes as a plain one.
+    let isUpgrade = false;
+    if (upgrade && headers.get("upgrade") !== undefined && request.method !== "CONNECT") {
+      const wanted = headers.get("upgrade") as string;
+      if (wanted.split(",").every((p) => /^\s*h2c\s*$/i.test(p))) {
+        headers.remove("upgrade");
+        headers.remove("http2-settings");
+        headers.remove("connection");
+      } else isUpgrade = true;
+    }
+    const connectRequest = request.method === "CONNECT";
+    const tunnel = isUpgrade || connectRequest;
+    this.#stream = stream;
+    stream.tunnel = tunnel;
+    const decoder = this.#callbacks.newStream(stream);
+    stream.decoder = decoder;
+    if (connectRequest && framing !== undefined) {
+      // RFC 9110 9.3.6: content of a CONNECT has no meaning.
+      if (framing.kind !== "none") throw new HeadError(framing.kind === "chunked" ? "http1.transfer_encoding_not_allowed" : "http1.content_length_not_allowed");
+      headers.remove("content-length");
+    }
+    if (tunnel && framing === undefined) {
+      this.#state = "tunnel";
+      decoder.decodeHeaders(headers, false);
+      return;
+    }
+    if (framing === undefined || framing.kind === "none") {
+      this.#state = "waiting";
+      stream.requestEnded = !tunnel;
+      if (tunnel) this.#state = "tunnel";
+      decoder.decodeHeaders(headers, !tunnel);
+      if (!tunnel) this.#exchangeMayEnd(stream);
+      return;
+    }
+    if (framing.kind === "length") {
+      this.#left = framing.length;
+      this.#state = "length";
+    } else {
+      this.#state = "chunked";
+      this.#chunked = new ChunkedDecoder(
+        {
+          onData: (chunk) => stream.decoder?.decodeData(chunk, false),
+          onEnd: (trailers) => {
+            if (this.#state === "chunked") this.#state = "waiting";
+            stream.requestEnded = true;
+            if (trailers !== undefined && settings.enableTrailers) stream.decoder?.decodeTrailers(new Trailers(trailers));
+            else stream.decoder?.decodeData(Buffer.alloc(0), true);
+            this.#exchangeMayEnd(stream);
+          },
+        },
+        settings.maxHeaderCount,
+        settings.maxHeadBytes,
+      );
+    }
+    decoder.decodeHeaders(headers, false);
+  }
+
+  /** Target forms of RFC 9112 3.2, and the one Host (RFC 9112 3.2: a second one is answered 400). */
+  #headers(method: string, target: string, minor: number, list: string[], rawNames: string[] | undefined): RequestHeaders {
+    let host: string | undefined;
+    let hosts = 0;
+    for (let i = 0; i < list.length; i += 2) {
+      if (list[i] !== "host") continue;
+      hosts++;
+      host = list[i + 1];
+      list.splice(i, 2);
+      rawNames?.splice(i >> 1, 1);
+      i -= 2;
+    }
+    if (hosts > 1) throw new HeadError("http1.codec_error");
+    let path: string | undefined = target;
+    let authority = host;
+    if (method === "CONNECT") {
+      if (!validAuthority(target) || !/:\d{1,5}$/.test(target)) throw new HeadError("http1.invalid_url");
+      path = undefined;
+      authority = target;
+    } else if (target.charCodeAt(0) !== 47) {
+      if (target === "*") {
+        if (method !== "OPTIONS") throw new HeadError("http1.invalid_url");
+      } else {
+        const match = /^([a-z][a-z0-9+.-]*):\/\/([^/?]*)(\/[^]*|\?[^]*)?$/i.exec(target);
+        if (match === null || !/^https?$/i.test(match[1]) || match[2] === "" || !validAuthority(match[2])) throw new HeadError("http1.invalid_url");
+        authority = match[2];
+        path = match[3] === undefined ? "/" : match[3].startsWith("?") ? `/${match[3]}` : match[3];
+      }
+    }
+    if (host === undefined && authority === undefined) {
+      if (minor === 0 && this.settings.defaultHost !== "") authority = this.settings.defaultHost;
+      else if (minor === 1 || method === "CONNECT") throw new HeadError("missing_host_header");
+      else throw new HeadError("missing_host_header");
+    }
+    if (host !== undefined && host !== "" && !validAuthority(host)) throw new HeadError("http1.invalid_host");
+    if (authority === "") throw new HeadError("missing_host_header");
+    const headers = new RequestHeaders(method, path, authority, undefined, list);
+    headers.rawNames = rawNames;
+    return headers;
+  }
+
+  // ---- exchanges ---------------------------------------------------------------------------------------------------------
+
+  #refuse(error: unknown): void {
+    if (!(error instanceof HeadError)) throw error;
+    this.#state = "dead";
+    this.#queued = undefined;
+    let stream = this.#stream;
+    if (stream === undefined || stream.decoder === undefined) {
+      stream ??= new H1ServerStream(this, "GET", 1);
+      this.#stream = stream;
+      stream.meter.wireBytesReceived += this.#received;
+      stream.decoder = this.#callbacks.newStream(stream);
+    }
+    stream.responseDetails = error.details;
+    stream.requestEnded = false;
+    stream.broken = true;
+    stream.decoder.sendLocalReply(error.status, reasonPhrase(error.status), error.details);
+  }
+
+  /** @internal Request and response are both complete: the next exchange may begin. */
+  exchangeMayEnd(stream: H1ServerStream): void {
+    this.#exchangeMayEnd(stream);
+  }
+
+  #exchangeMayEnd(stream: H1ServerStream): void {
+    if (!stream.requestEnded || !stream.responseEnded || this.#stream !== stream || stream.tunnel) return;
+    this.#stream = undefined;
+    if (this.#state === "dead") return;
+    this.#state = "head";
+    if (this.#queued !== undefined) {
+      if (this.#dispatching) queueMicrotask(() => this.#dequeue());
+      else this.#dequeue();
+    }
+  }
+
+  #enqueue(data: Buffer, at: number): void {
+    const rest = Buffer.from(data.subarray(at));
+    this.#queued = this.#queued === undefined ? rest : Buffer.concat([this.#queued, rest]);
+    if (!this.#queueDisabled && this.#queued.length >= 0) {
+      this.#queueDisabled = true;
+      this.connection.readDisable(true);
+    }
+    if (this.#queued.length > maxQueuedBytes * 8) this.connection.close("no_flush", "pipelined data over the limit");
+  }
+
+  #dequeue(): void {
+    const data = this.#queued;
+    if (data === undefined || this.#state !== "head") return;
+    this.#queued = undefined;
+    if (this.#queueDisabled) {
+      this.#queueDisabled = false;
+      this.connection.readDisable(false);
+    }
+    this.dispatch(data);
+  }
+
+  /** @internal After a tunnel was refused by the upstream or by us, its bytes are no requests. */
+  stopReading(): void {
+    this.#state = "dead";
+  }
+
+  /** @internal */
+  forget(stream: H1ServerStream): void {
+    if (this.#stream === stream) this.#stream = undefined;
+    this.#state = "dead";
+  }
+}
+
+/** host [":" port] with the characters RFC 3986 allows; no user info. */
+function validAuthority(text: string): boolean {
+  return /^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(:\d{0,5})?$/.test(text);
+}
+
+export class H1ServerStream implements ResponseEncoder, Stream {
+  readonly #codec: H1ServerConnection;
+  readonly #method: string;
+  readonly #minor: number;
+  readonly meter: BytesMeter = { wireBytesReceived: 0, wireBytesSent: 0, headerBytesReceived: 0, headerBytesSent: 0 };
+  decoder: RequestDecoder | undefined = undefined;
+  responseDetails = "";
+  requestEnded = false;
+  responseEnded = false;
+  /** CONNECT or an upgrade. */
+  tunnel = false;
+  /** The request could not be read to its end: the connection ends with this response. */
+  broken = false;
+  #callbacks: StreamCallbacks[] = [];
+  #readDisabled = 0;
+  #chunked = false;
+  #noBody = false;
+  #above = false;
+  #started = false;
+
+  constructor(codec: H1ServerConnection, method: string, minor: number) {
+    this.#codec = codec;
+    this.#method = method;
+    this.#minor = minor;
+  }
+
+  get stream(): Stream {
+    return this;
+  }
+  get bytesMeter(): BytesMeter {
+    return this.meter;
+  }
+
+  encode1xxHeaders(headers: ResponseHeaders): void {
+    if (this.#minor === 0) return;
+    this.#write(`HTTP/1.1 ${headers.status} ${reasonPhrase(headers.status)}\r\n${writeFields(headers, this.#codec.settings.nameFormat)}\r\n`);
+  }
+
+  encodeHeaders(headers: ResponseHeaders, endStream: boolean): void {
+    this.#started = true;
+    const { status } = headers;
+    const { nameFormat } = this.#codec.settings;
+    let framing = "";
+    const upgraded = this.tunnel && ((this.#method === "CONNECT" && status >= 200 && status < 300) || status === 101);
+    this.#noBody = this.#method === "HEAD" || status === 304;
+    if (upgraded || status === 204 || (status < 200 && status !== 101)) {
+      headers.removeIf((name) => name === "transfer-encoding" || (name === "content-length" && status !== 101) || (name === "content-length" && upgraded));
+      this.#noBody = !upgraded;
+    } else if (this.tunnel) {
+      // Refused: what the client sends next is no request.
+      this.tunnel = false;
+      this.broken = true;
+      this.#codec.stopReading();
+    }
+    if (!upgraded && status !== 204) {
+      const hasLength = headers.get("content-length") !== undefined;
+      headers.remove("transfer-encoding");
+      if (!hasLength) {
+        if (endStream) {
+          if (!this.#noBody || this.#method === "HEAD") framing = this.#method === "HEAD" || status === 304 ? "" : nameFormat === "proper" ? "Content-Length: 0\r\n" : "content-length: 0\r\n";
+        } else if (this.#minor === 1) {
+          if (!this.#noBody) this.#chunked = true;
+          framing = nameFormat === "proper" ? "Transfer-Encoding: chunked\r\n" : "transfer-encoding: chunked\r\n";
+        }
+      }
+    }
+    let connection = "";
+    if (this.#minor === 0 && headers.get("connection") === undefined && !upgraded) connection = `${nameFormat === "proper" ? properCase("connection") : "connection"}: close\r\n`;
+    const text = `HTTP/1.1 ${status} ${reasonPhrase(status)}\r\n${writeFields(headers, nameFormat)}${framing}${connection}\r\n`;
+    this.meter.headerBytesSent += text.length;
+    this.#write(text);
+    if (endStream) this.#end();
+  }
+
+  encodeData(chunk: Buffer, endStream: boolean): void {
+    if (this.responseEnded) return;
+    const { length } = chunk;
+    if (length > 0 && !this.#noBody) {
+      const { connection } = this.#codec;
+      if (this.#chunked) {
+        connection.write(chunkHead(length));
+        connection.write(chunk);
+        connection.write(endStream ? `\r\n${lastChunk}` : "\r\n");
+        this.meter.wireBytesSent += length + 7;
+      } else {
+        connection.write(chunk);
+        this.meter.wireBytesSent += length;
+      }
+      if (endStream) this.#end();
+      return;
+    }
+    if (!endStream) return;
+    if (this.tunnel) this.#codec.connection.write("", true);
+    else if (this.#chunked) this.#write(lastChunk);
+    this.#end();
+  }
+
+  encodeTrailers(trailers: Trailers): void {
+    if (this.responseEnded) return;
+    if (this.#chunked) {
+      if (this.#codec.settings.enableTrailers && trailers.size > 0) this.#write(`0\r\n${writeFields(trailers, this.#codec.settings.nameFormat)}\r\n`);
+      else this.#write(lastChunk);
+    }
+    this.#end();
+  }
+
+  addCallbacks(callbacks: StreamCallbacks): void {
+    this.#callbacks.push(callbacks);
+    if (this.#above) callbacks.onAboveWriteBufferHighWatermark();
+  }
+
+  removeCallbacks(callbacks: StreamCallbacks): void {
+    const at = this.#callbacks.indexOf(callbacks);
+    if (at >= 0) this.#callbacks.splice(at, 1);
+  }
+
+  resetStream(reason: StreamResetReason): void {
+    if (this.requestEnded && this.responseEnded) return;
+    this.#codec.forget(this);
+    this.#releaseReads();
+    this.reset(reason);
+    this.#codec.connection.close("flush_and_delay", "stream reset");
+  }
+
+  /** Tells everyone that the stream is dead. */
+  reset(reason: StreamResetReason): void {
+    this.#releaseReads();
+    const callbacks = this.#callbacks;
+    this.#callbacks = [];
+    this.decoder = undefined;
+    for (const callback of callbacks) callback.onResetStream(reason, this.responseDetails);
+  }
+
+  readDisable(disable: boolean): void {
+    this.#readDisabled += disable ? 1 : -1;
+    this.#codec.connection.readDisable(disable);
+  }
+
+  onAboveHigh(): void {
+    this.#above = true;
+    for (const callback of this.#callbacks.slice()) callback.onAboveWriteBufferHighWatermark();
+  }
+
+  onBelowLow(): void {
+    this.#above = false;
+    for (const callback of this.#callbacks.slice()) callback.onBelowWriteBufferLowWatermark();
+  }
+
+  get headersSent(): boolean {
+    return this.#started;
+  }
+
+  #write(text: string): void {
+    this.meter.wireBytesSent += text.length;
+    this.#codec.connection.write(text);
+  }
+
+  #end(): void {
+    this.responseEnded = true;
+    this.#releaseReads();
+    this.#callbacks = [];
+    this.#codec.exchangeMayEnd(this);
+  }
+
+  #releaseReads(): void {
+    while (this.#readDisabled > 0) {
+      this.#readDisabled--;
+      this.#codec.connection.readDisable(false);
+    }
+  }
+}
+

@@ -1,0 +1,190 @@
+/** An HttpConnectionManager message, compiled: what every connection and stream of it shares. */
+import { durationMs } from "../../config/message.ts";
+import type { HttpConnectionManager } from "../../config/schema/types/envoy.extensions.filters.network.http_connection_manager.v3.d.ts";
+import type { AccessLogger, CompileContext, HttpFilterScope, NetworkFilterScope } from "../../extensions/extension.ts";
+import { compileAccessLogs, noAccessLog } from "../../formatter/access-log.ts";
+import { CidrList, compileCidrList } from "../../matching/cidr.ts";
+import type { RouteTable } from "../../router/route.ts";
+import { compileRouteConfiguration } from "../../router/compile.ts";
+import type { HttpFilterFactory } from "../filter.ts";
+import { h1Stats, type H1Settings } from "../h1/settings.ts";
+import { compileLocalReplies, type LocalReplies } from "./local-reply.ts";
+import { type ManagerStats, type ListenerHttpStats, listenerHttpStats, managerStats } from "./stats.ts";
+
+export interface ChainFilter {
+  readonly name: string;
+  readonly factory: HttpFilterFactory;
+  /** The filter is off unless a route turns it on. */
+  readonly disabled: boolean;
+}
+
+export interface ManagerSettings {
+  readonly statPrefix: string;
+  readonly stats: ManagerStats;
+  readonly listenerStats: ListenerHttpStats;
+  readonly h1: H1Settings;
+  readonly filters: readonly ChainFilter[];
+  /** Routes may turn filters on or off: the chain is then chosen per request. */
+  readonly filtersMayChange: boolean;
+  readonly routes: RouteTable | undefined;
+  readonly upgrades: ReadonlyMap<string, { readonly enabled: boolean; readonly filters: readonly ChainFilter[] | undefined }>;
+  readonly accessLog: AccessLogger;
+  readonly logsAccess: boolean;
+  readonly flushLogOnNewRequest: boolean;
+  readonly logFlushIntervalMs: number;
+  readonly localReplies: LocalReplies | undefined;
+  readonly idleTimeoutMs: number;
+  readonly maxConnectionDurationMs: number;
+  readonly maxStreamDurationMs: number;
+  readonly maxRequestsPerConnection: number;
+  readonly streamIdleTimeoutMs: number;
+  readonly requestTimeoutMs: number;
+  readonly requestHeadersTimeoutMs: number;
+  readonly drainTimeoutMs: number;
+  readonly delayedCloseTimeoutMs: number;
+  readonly serverName: string;
+  readonly serverHeader: "overwrite" | "append_if_absent" | "pass_through";
+  readonly via: string;
+  readonly useRemoteAddress: boolean;
+  readonly xffNumTrustedHops: number;
+  readonly skipXffAppend: boolean;
+  readonly internalAddresses: CidrList | undefined;
+  readonly unixSocketsInternal: boolean;
+  readonly appendXForwardedPort: boolean;
+  readonly generateRequestId: boolean;
+  readonly preserveExternalRequestId: boolean;
+  readonly alwaysSetRequestIdInResponse: boolean;
+  readonly proxy100Continue: boolean;
+  readonly normalizePath: boolean;
+  readonly mergeSlashes: boolean;
+  readonly escapedSlashes: "keep" | "reject" | "redirect" | "forward";
+  readonly stripPort: "no" | "matching" | "any";
+  readonly stripTrailingHostDot: boolean;
+  readonly schemeToOverwrite: string;
+  readonly schemeMatchUpstream: boolean;
+  readonly addUserAgent: boolean;
+  readonly node: CompileContext["node"];
+  readonly forwardClientCert: "sanitize" | "forward_only" | "append_forward" | "sanitize_set" | "always_forward_only";
+  readonly clientCertDetails: { readonly subject: boolean; readonly cert: boolean; readonly chain: boolean; readonly dns: boolean; readonly uri: boolean } | undefined;
+  readonly headerPrefix: string;
+  readonly context: CompileContext;
+  readonly listener: NetworkFilterScope["listener"];
+}
+
+const escapedActions = { 0: "keep", 1: "keep", 2: "reject", 3: "redirect", 4: "forward" } as const;
+const clientCertActions = { 0: "sanitize", 1: "forward_only", 2: "append_forward", 3: "sanitize_set", 4: "always_forward_only" } as const;
+const serverHeaderActions = { 0: "overwrite", 1: "append_if_absent", 2: "pass_through" } as const;
+
+export function compileManager(message: HttpConnectionManager, context: CompileContext, scope: NetworkFilterScope): ManagerSettings {
+  const statPrefix = `http.${message.statPrefix}.`;
+  const common = message.commonHttpProtocolOptions;
+  const h1 = message.httpProtocolOptions;
+  const format = h1?.headerKeyFormat?.headerFormat;
+  const filters = compileFilters(message.httpFilters, message, context, statPrefix, "http_filters");
+  const accessLog = compileAccessLogs(message.accessLog, context);
+  let routes: RouteTable | undefined;
+  if (message.routeSpecifier.case === "routeConfig") routes = compileRouteConfiguration(message.routeSpecifier.value, context);
+  const upgrades = new Map<string, { enabled: boolean; filters: readonly ChainFilter[] | undefined }>();
+  for (const upgrade of message.upgradeConfigs) {
+    const key = upgrade.upgradeType.toLowerCase();
+    if (upgrades.has(key)) context.report(upgrade, "upgrade_type", { code: "OR3010", text: `multiple upgrades of type ${upgrade.upgradeType} configured` });
+    upgrades.set(key, { enabled: upgrade.enabled ?? true, filters: upgrade.filters.length === 0 ? undefined : compileFilters(upgrade.filters, upgrade, context, statPrefix, "filters") });
+  }
+  const scheme = message.schemeHeaderTransformation?.transformation;
+  const underscore = common?.headersWithUnderscoresAction ?? 0;
+  return {
+    statPrefix,
+    stats: managerStats(context.stats.scope(statPrefix), filters.length >= 0),
+    listenerStats: listenerHttpStats(scope.listenerScope.scope(statPrefix)),
+    h1: {
+      acceptHttp10: h1?.acceptHttp10 ?? false,
+      defaultHost: h1?.defaultHostForHttp10 ?? "",
+      enableTrailers: h1?.enableTrailers ?? false,
+      nameFormat: format?.case === "properCaseWords" ? "proper" : format?.case === "statefulFormatter" ? "preserve" : "lower",
+      allowChunkedLength: h1?.allowChunkedLength ?? false,
+      maxHeadBytes: (message.maxRequestHeadersKb ?? 60) * 1024,
+      maxHeaderCount: common?.maxHeadersCount ?? 100,
+      underscores: underscore === 1 ? "reject" : underscore === 2 ? "drop" : "allow",
+      absoluteTargets: false,
+      stats: h1Stats(context.stats.scope("")),
+    },
+    filters,
+    filtersMayChange: true,
+    routes,
+    upgrades,
+    accessLog,
+    logsAccess: accessLog !== noAccessLog,
+    flushLogOnNewRequest: message.accessLogOptions?.flushAccessLogOnNewRequest ?? message.flushAccessLogOnNewRequest,
+    logFlushIntervalMs: durationMs(message.accessLogOptions?.accessLogFlushInterval ?? message.accessLogFlushInterval, 0),
+    localReplies: message.localReplyConfig === undefined ? undefined : compileLocalReplies(message.localReplyConfig, context),
+    idleTimeoutMs: durationMs(common?.idleTimeout, 3_600_000),
+    maxConnectionDurationMs: durationMs(common?.maxConnectionDuration, 0),
+    maxStreamDurationMs: durationMs(common?.maxStreamDuration, 0),
+    maxRequestsPerConnection: common?.maxRequestsPerConnection ?? 0,
+    streamIdleTimeoutMs: durationMs(message.streamIdleTimeout, 300_000),
+    requestTimeoutMs: durationMs(message.requestTimeout, 0),
+    requestHeadersTimeoutMs: durationMs(message.requestHeadersTimeout, 0),
+    drainTimeoutMs: durationMs(message.drainTimeout, 5000),
+    delayedCloseTimeoutMs: durationMs(message.delayedCloseTimeout, 1000),
+    serverName: message.serverName === "" ? "envoy" : message.serverName,
+    serverHeader: serverHeaderActions[message.serverHeaderTransformation],
+    via: message.via,
+    useRemoteAddress: message.useRemoteAddress ?? false,
+    xffNumTrustedHops: message.xffNumTrustedHops,
+    skipXffAppend: message.skipXffAppend,
+    internalAddresses: message.internalAddressConfig === undefined ? undefined : compileCidrList(message.internalAddressConfig.cidrRanges, context),
+    unixSocketsInternal: message.internalAddressConfig?.unixSockets ?? false,
+    appendXForwardedPort: message.appendXForwardedPort,
+    generateRequestId: message.generateRequestId ?? true,
+    preserveExternalRequestId: message.preserveExternalRequestId,
+    alwaysSetRequestIdInResponse: message.alwaysSetRequestIdInResponse,
+    proxy100Continue: message.proxy100Continue,
+    normalizePath: message.normalizePath ?? false,
+    mergeSlashes: message.mergeSlashes,
+    escapedSlashes: escapedActions[message.pathWithEscapedSlashesAction],
+    stripPort: message.stripPortMode.case === "stripAnyHostPort" && message.stripPortMode.value ? "any" : message.stripMatchingHostPort ? "matching" : "no",
+    stripTrailingHostDot: message.stripTrailingHostDot,
+    schemeToOverwrite: scheme?.case === "schemeToOverwrite" ? scheme.value : "",
+    schemeMatchUpstream: message.schemeHeaderTransformation?.matchUpstream ?? false,
+    addUserAgent: message.addUserAgent ?? false,
+    node: context.node,
+    forwardClientCert: clientCertActions[message.forwardClientCertDetails],
+    clientCertDetails:
+      message.setCurrentClientCertDetails === undefined
+        ? undefined
+        : {
+            subject: message.setCurrentClientCertDetails.subject ?? false,
+            cert: message.setCurrentClientCertDetails.cert,
+            chain: message.setCurrentClientCertDetails.chain,
+            dns: message.setCurrentClientCertDetails.dns,
+            uri: message.setCurrentClientCertDetails.uri,
+          },
+    headerPrefix: context.headerPrefix,
+    context,
+    listener: scope.listener,
+  };
+}
+
+/** The chain's factories; the last filter, and only it, must be terminal. */
+function compileFilters(list: HttpConnectionManager["httpFilters"], at: object, context: CompileContext, statPrefix: string, field: string): ChainFilter[] {
+  const filters: ChainFilter[] = [];
+  list.forEach((filter, index) => {
+    const { configType } = filter;
+    if (configType.case === "configDiscovery") return; // refused by `honours`
+    const extension = context.extension("envoy.filters.http", configType.value, filter, "typed_config", filter.name);
+    if (extension?.httpFilter === undefined || configType.value === undefined) return;
+    const last = index === list.length - 1;
+    const terminal = extension.httpFilter.terminal === true;
+    if (terminal && !last) {
+      context.report(filter, "name", { code: "OR3011", text: `http filter '${filter.name}' is terminal: it must be the last filter in its chain`, hint: "move it to the end" });
+    }
+    if (!terminal && last) {
+      context.report(filter, "name", { code: "OR3011", text: `the last http filter, '${filter.name}', is not a terminal filter: the chain would answer nothing`, hint: "end the chain with envoy.filters.http.router" });
+    }
+    const scope: HttpFilterScope = { name: filter.name, statPrefix, scope: context.stats.scope(statPrefix) };
+    filters.push({ name: filter.name, factory: extension.httpFilter.compile(configType.value, context, scope), disabled: filter.disabled });
+  });
+  void at;
+  void field;
+  return filters;
+}

@@ -1,0 +1,499 @@
+/**
+ * `Connection` over a TCP or Unix socket, with or without TLS, accepted or dialled.
+ *
+ * Writes of one turn of the event loop leave in one system call (the socket is corked until the turn ends). Reads go through the
+ * shared buffers of read-buffers.ts. Watermarks: above `limit` bytes unsent, callbacks hear "high"; at half of it, "low".
+ */
+import { createConnection, Socket } from "node:net";
+import { connect as tlsConnect, TLSSocket, type ConnectionOptions, type TLSSocketOptions } from "node:tls";
+import type { X509Certificate } from "node:crypto";
+import { getLogger } from "../log/log.ts";
+import { anonymousPipe, ipAddress, pipeAddress } from "./address.ts";
+import type { Address, CloseKind, Connection, ConnectionCallbacks, ConnectionEvent, ReadFilter, TlsInfo } from "./connection.ts";
+import { downstreamBuffers, type ReadBuffers, upstreamBuffers } from "./read-buffers.ts";
+import type { Timer, TimerWheel } from "./timer-wheel.ts";
+
+const log = getLogger("connection");
+let nextId = 1;
+
+/** Chunks below this are joined with what is corked before them; larger ones are written as they are. */
+const smallWrite = 16 * 1024;
+
+export type ConnectionState = Connection["state"];
+
+export interface SocketConnectionOptions {
+  readonly timers: TimerWheel;
+  readonly side: "downstream" | "upstream";
+  readonly localAddress?: Address;
+  readonly remoteAddress?: Address;
+  /** per_connection_buffer_limit_bytes; 0 = none. */
+  readonly bufferLimitBytes: number;
+}
+
+export class SocketConnection implements Connection {
+  readonly id = nextId++;
+  readonly connectedAtMs: number;
+  transportFailureReason = "";
+  state: ConnectionState;
+  bytesReceived = 0;
+  bytesSent = 0;
+  remoteAddress: Address;
+  localAddress: Address;
+  readonly directRemoteAddress: Address;
+  tls: TlsInfo | undefined = undefined;
+  readonly #timers: TimerWheel;
+  readonly #buffers: ReadBuffers;
+  #socket: Socket;
+  #filter: ReadFilter | undefined = undefined;
+  #callbacks: ConnectionCallbacks[] = [];
+  #limit: number;
+  #aboveHigh = false;
+  #readDisabled = 0;
+  #corked = false;
+  /** Text of this turn not yet given to the socket: heads and small bodies are joined here. */
+  #pending = "";
+  #halfClose = false;
+  #peerEnded = false;
+  #ended = false;
+  #delayedCloseMs = 1000;
+  #closeTimer: Timer | undefined = undefined;
+  #releasePinned: (() => void) | undefined = undefined;
+  #connecting: boolean;
+  /** Bytes that arrived while reading was disabled (TLS, or a chunk that was under way). */
+  #held: Buffer[] | undefined = undefined;
+
+  /** Wraps a socket that is open (accepted) or connecting (dialled). `attach` must have been given `onread` where the socket is plain. */
+  constructor(socket: Socket, options: SocketConnectionOptions, connecting: boolean) {
+    this.#socket = socket;
+    this.#timers = options.timers;
+    this.#buffers = options.side === "downstream" ? downstreamBuffers : upstreamBuffers;
+    this.#limit = options.bufferLimitBytes;
+    this.#connecting = connecting;
+    this.state = connecting ? "connecting" : "open";
+    this.connectedAtMs = performance.now();
+    this.remoteAddress = options.remoteAddress ?? peerOf(socket);
+    this.localAddress = options.localAddress ?? selfOf(socket);
+    this.directRemoteAddress = this.remoteAddress;
+    this.#listen(socket);
+  }
+
+  /** For `onread`: a chunk of the shared buffer. False stops reading. */
+  onRead(length: number, buffer: Uint8Array): boolean {
+    const chunk = (buffer as Buffer).subarray(0, length);
+    this.bytesReceived += length;
+    if (this.#readDisabled > 0 || this.#filter === undefined) {
+      (this.#held ??= []).push(Buffer.from(chunk));
+      return false;
+    }
+    this.#deliver(chunk, false);
+    return this.#readDisabled === 0;
+  }
+
+  get writeBuffered(): number {
+    return this.#socket.writableLength + this.#pending.length;
+  }
+
+  setReadFilter(filter: ReadFilter): void {
+    this.#filter = filter;
+    if (this.#held !== undefined && this.#readDisabled === 0) queueMicrotask(() => this.#releaseHeld());
+  }
+
+  addCallbacks(callbacks: ConnectionCallbacks): void {
+    this.#callbacks.push(callbacks);
+  }
+
+  removeCallbacks(callbacks: ConnectionCallbacks): void {
+    const at = this.#callbacks.indexOf(callbacks);
+    if (at >= 0) this.#callbacks.splice(at, 1);
+  }
+
+  write(data: Buffer | string, endStream = false): void {
+    if (this.#ended || this.state === "closed") return;
+    const length = data.length;
+    if (length > 0) {
+      this.bytesSent += length;
+      if (typeof data === "string") {
+        this.#pending += data;
+        this.#cork();
+      } else if (length < smallWrite && this.#pending !== "") {
+        // A head and its small body: one string, one write.
+        this.#pending += data.toString("latin1");
+        this.#cork();
+      } else this.#writeChunk(data);
+    }
+    if (endStream) {
+      this.#ended = true;
+      this.#flushPending();
+      this.#socket.end();
+    }
+    if (this.#limit > 0 && !this.#aboveHigh && this.writeBuffered > this.#limit) this.#goHigh();
+  }
+
+  readDisable(disable: boolean): void {
+    if (disable) {
+      if (this.#readDisabled++ === 0 && this.state !== "closed") this.#socket.pause();
+      return;
+    }
+    if (this.#readDisabled === 0) return;
+    if (--this.#readDisabled > 0 || this.state === "closed") return;
+    if (this.#held !== undefined) queueMicrotask(() => this.#releaseHeld());
+    else this.#resume();
+  }
+
+  setBufferLimit(bytes: number): void {
+    this.#limit = bytes;
+  }
+
+  close(kind: CloseKind, details = ""): void {
+    if (this.state === "closed") return;
+    if (details !== "" && log.debugEnabled) log.debug(`[C${this.id}] closing: ${details}`);
+    if (this.state === "connecting" || kind === "abort") {
+      if (kind === "abort" && this.state !== "connecting") this.#socket.resetAndDestroy();
+      else this.#socket.destroy();
+      this.#finish("local_close");
+      return;
+    }
+    this.#flushPending();
+    if (kind === "no_flush") {
+      this.#socket.destroy();
+      this.#finish("local_close");
+      return;
+    }
+    if (this.state === "closing") return;
+    this.state = "closing";
+    this.#ended = true;
+    this.#filter = discard;
+    this.#held = undefined;
+    if (this.#readDisabled > 0) {
+      this.#readDisabled = 0;
+      this.#resume();
+    }
+    this.#closeTimer = this.#timers.createTimer(() => {
+      this.#socket.destroy();
+      this.#finish("local_close");
+    });
+    if (kind === "flush") {
+      this.#socket.end(() => {
+        this.#socket.destroy();
+        this.#finish("local_close");
+      });
+      // A peer that never reads must not hold the connection for ever.
+      this.#closeTimer.enable(Math.max(this.#delayedCloseMs, 1000));
+      return;
+    }
+    // flush_and_delay: the peer sees the end of the stream, and has this long to close its side, so that a reset does not destroy our answer on its way.
+    this.#socket.end(() => {
+      if (this.#delayedCloseMs === 0 || this.#peerEnded) {
+        this.#socket.destroy();
+        this.#finish("local_close");
+      } else this.#closeTimer?.enable(this.#delayedCloseMs);
+    });
+    if (this.#delayedCloseMs > 0) this.#closeTimer.enable(this.#delayedCloseMs);
+  }
+
+  noDelay(on: boolean): void {
+    this.#socket.setNoDelay(on);
+  }
+
+  setDelayedCloseTimeout(ms: number): void {
+    this.#delayedCloseMs = ms;
+  }
+
+  enableHalfClose(on: boolean): void {
+    this.#halfClose = on;
+  }
+
+  // ---- events of the socket ---------------------------------------------------------------------------------------------
+
+  #listen(socket: Socket): void {
+    socket.on("error", (error: NodeJS.ErrnoException) => this.#onError(error));
+    socket.on("close", () => this.#finish("remote_close"));
+    socket.on("end", () => this.#onEnd());
+    socket.on("drain", () => this.#onDrain());
+    if (socket instanceof TLSSocket) {
+      socket.on("data", (chunk: Buffer) => {
+        this.bytesReceived += chunk.length;
+        if (this.#readDisabled > 0 || this.#filter === undefined) (this.#held ??= []).push(chunk);
+        else this.#deliver(chunk, false);
+      });
+    } else this.#buffers.register(socket);
+    if (this.#connecting) {
+      socket.once(socket instanceof TLSSocket ? "secureConnect" : "connect", () => this.#onConnected());
+    } else if (socket instanceof TLSSocket) this.tls = tlsInfo(socket);
+  }
+
+  #onConnected(): void {
+    if (this.state !== "connecting") return;
+    this.#connecting = false;
+    this.state = "open";
+    this.localAddress = selfOf(this.#socket);
+    if (this.#socket instanceof TLSSocket) this.tls = tlsInfo(this.#socket);
+    this.#emit("connected");
+  }
+
+  #onError(error: NodeJS.ErrnoException): void {
+    if (this.transportFailureReason === "") this.transportFailureReason = failureText(error, this.state === "connecting");
+    if (log.debugEnabled) log.debug(`[C${this.id}] ${error.code ?? ""} ${error.message}`);
+  }
+
+  #onEnd(): void {
+    this.#peerEnded = true;
+    if (this.state === "closed") return;
+    if (this.state === "closing") {
+      if (this.#socket.writableLength === 0) {
+        this.#socket.destroy();
+        this.#finish("local_close");
+      }
+      return;
+    }
+    if (this.#halfClose) {
+      if (this.#readDisabled > 0 || this.#held !== undefined) return; // told after what is held
+      this.#deliver(empty, true);
+      return;
+    }
+    if (this.#held !== undefined) this.#releaseHeld();
+    // What we still had to say is lost on a peer that has closed both ways; one that only closed its sending side gets it.
+    this.#flushPending();
+    this.#socket.end();
+    if (this.#socket.writableLength === 0) this.#socket.destroy();
+    this.#finish("remote_close");
+  }
+
+  #onDrain(): void {
+    this.#unpin();
+    if (this.#aboveHigh && this.writeBuffered <= this.#limit / 2) {
+      this.#aboveHigh = false;
+      for (const callbacks of this.#callbacks.slice()) callbacks.onBelowWriteBufferLowWatermark();
+    }
+  }
+
+  #goHigh(): void {
+    this.#flushPending();
+    if (this.writeBuffered <= this.#limit) return;
+    this.#aboveHigh = true;
+    for (const callbacks of this.#callbacks.slice()) callbacks.onAboveWriteBufferHighWatermark();
+  }
+
+  #finish(event: ConnectionEvent): void {
+    if (this.state === "closed") return;
+    this.state = "closed";
+    this.#closeTimer?.disable();
+    this.#buffers.unregister(this.#socket);
+    this.#unpin();
+    this.#held = undefined;
+    this.#pending = "";
+    this.#emit(event);
+    this.#callbacks = [];
+    this.#filter = undefined;
+  }
+
+  #emit(event: ConnectionEvent): void {
+    // Those who are told may add or remove others.
+    for (const callbacks of this.#callbacks.slice()) callbacks.onEvent(event);
+  }
+
+  // ---- reading ---------------------------------------------------------------------------------------------------------------
+
+  #deliver(chunk: Buffer, endStream: boolean): void {
+    try {
+      this.#filter?.onData(chunk, endStream);
+    } catch (error) {
+      // A fault in the code above costs this connection, not the worker.
+      log.error(`[C${this.id}] ${error instanceof Error ? error.stack : String(error)}`);
+      this.close("no_flush", "internal error");
+    }
+  }
+
+  #releaseHeld(): void {
+    while (this.#held !== undefined && this.#readDisabled === 0 && this.state !== "closed" && this.#filter !== undefined) {
+      const chunk = this.#held.shift();
+      if (chunk === undefined) {
+        this.#held = undefined;
+        if (this.#peerEnded && this.#halfClose) this.#deliver(empty, true);
+        else this.#resume();
+        return;
+      }
+      this.#deliver(chunk, false);
+    }
+  }
+
+  #resume(): void {
+    if (this.state === "closed") return;
+    this.#socket.resume();
+  }
+
+  // ---- writing ---------------------------------------------------------------------------------------------------------------
+
+  #cork(): void {
+    if (this.#corked) return;
+    this.#corked = true;
+    queueMicrotask(() => {
+      this.#corked = false;
+      this.#flushPending();
+    });
+  }
+
+  #flushPending(): void {
+    const text = this.#pending;
+    if (text === "") return;
+    this.#pending = "";
+    if (this.#socket.destroyed) return;
+    this.#socket.write(text, "latin1");
+  }
+
+  #writeChunk(chunk: Buffer): void {
+    const socket = this.#socket;
+    if (socket.destroyed) return;
+    const shared = downstreamBuffers.owns(chunk) ? downstreamBuffers : upstreamBuffers.owns(chunk) ? upstreamBuffers : undefined;
+    const head = this.#pending;
+    const tls = socket instanceof TLSSocket;
+    // Behind unsent data, and through TLS before it is connected, the memory is kept for later.
+    if (shared !== undefined && (socket.writableLength > 0 || !shared.mayPin || this.#connecting)) chunk = Buffer.from(chunk);
+    if (head !== "") {
+      this.#pending = "";
+      socket.cork();
+      socket.write(head, "latin1");
+      socket.write(chunk);
+      socket.uncork();
+    } else socket.write(chunk);
+    // TLS copies what it could not encrypt at once; plain sockets refer to our memory until the kernel has taken it.
+    if (shared?.owns(chunk) && socket.writableLength > 0 && !tls) {
+      const release = shared.pin();
+      const before = this.#releasePinned;
+      this.#releasePinned = before === undefined ? release : () => (before(), release());
+    }
+  }
+
+  #unpin(): void {
+    this.#releasePinned?.();
+    this.#releasePinned = undefined;
+  }
+}
+
+const empty = Buffer.alloc(0);
+const discard: ReadFilter = { onData: () => {} };
+
+function peerOf(socket: Socket): Address {
+  return socket.remoteAddress === undefined ? anonymousPipe : ipAddress(socket.remoteAddress, socket.remotePort ?? 0);
+}
+
+function selfOf(socket: Socket): Address {
+  return socket.localAddress === undefined ? anonymousPipe : ipAddress(socket.localAddress, socket.localPort ?? 0);
+}
+
+const errnos: Record<string, number> = { ECONNREFUSED: 111, EHOSTUNREACH: 113, ENETUNREACH: 101, ETIMEDOUT: 110, ECONNRESET: 104, ENOENT: 2, EACCES: 13, EADDRNOTAVAIL: 99 };
+
+/** Envoy's words for a failed transport. */
+function failureText(error: NodeJS.ErrnoException, connecting: boolean): string {
+  const code = error.code ?? "";
+  if (code.startsWith("ERR_SSL") || code.startsWith("ERR_TLS") || /certificate|self.signed|CERT_|UNABLE_TO|DEPTH_ZERO/i.test(`${code} ${error.message}`)) {
+    return `TLS_error:|${/certificate|CERT_|UNABLE_TO|self.signed|DEPTH_ZERO|ALTNAME/i.test(`${code} ${error.message}`) ? "CERTIFICATE_VERIFY_FAILED: " : ""}${error.message}:TLS_error_end`;
+  }
+  const number = errnos[code];
+  if (connecting) return `delayed connect error: ${number === 111 ? "Connection refused" : number === undefined ? code : words[number] ?? code}`;
+  return "";
+}
+const words: Record<number, string> = { 113: "No route to host", 101: "Network is unreachable", 110: "Connection timed out", 104: "Connection reset by peer", 2: "No such file or directory", 13: "Permission denied", 99: "Cannot assign requested address" };
+
+/** What TLS agreed on; certificates are parsed when first asked for. */
+export function tlsInfo(socket: TLSSocket): TlsInfo {
+  let peer: X509Certificate | undefined;
+  let own: X509Certificate | undefined;
+  const cipher = socket.getCipher();
+  const presented = Object.keys(socket.getPeerCertificate()).length > 0;
+  return {
+    version: socket.getProtocol() ?? "",
+    cipher: cipher?.standardName === undefined ? "" : (cipher.name ?? ""),
+    sni: typeof socket.servername === "string" ? socket.servername : "",
+    alpn: typeof socket.alpnProtocol === "string" ? socket.alpnProtocol : "",
+    sessionId: socket.getSession()?.toString("hex").slice(0, 64) ?? "",
+    peerCertificatePresented: presented,
+    peerCertificateValidated: presented && socket.authorized,
+    get peerCertificate() {
+      return (peer ??= socket.getPeerX509Certificate());
+    },
+    get localCertificate() {
+      return (own ??= socket.getX509Certificate());
+    },
+  };
+}
+
+/** A plain accepted socket, made to read into the shared buffers: the handle moves to a new socket whose `onread` is ours. */
+export function acceptPlain(accepted: Socket, options: SocketConnectionOptions): SocketConnection {
+  const holder = accepted as unknown as { _handle: unknown };
+  const handle = holder._handle;
+  holder._handle = null;
+  let connection: SocketConnection | undefined;
+  const socket = new Socket({
+    handle,
+    allowHalfOpen: true,
+    onread: { buffer: downstreamBuffers.next, callback: (length: number, buffer: Uint8Array) => connection?.onRead(length, buffer) ?? false },
+  } as ConstructorParameters<typeof Socket>[0]);
+  connection = new SocketConnection(socket, options, false);
+  socket.resume();
+  return connection;
+}
+
+/** An accepted socket with TLS in front; `onSecure` once the handshake is done, `onFailed` when it fails. */
+export function acceptTls(
+  accepted: Socket,
+  tls: TLSSocketOptions,
+  options: SocketConnectionOptions,
+  done: (connection: SocketConnection) => void,
+  failed: (error: Error | undefined) => void,
+): void {
+  const remoteAddress = options.remoteAddress ?? peerOf(accepted);
+  const localAddress = options.localAddress ?? selfOf(accepted);
+  const socket = new TLSSocket(accepted, { ...tls, isServer: true });
+  let settled = false;
+  socket.once("error", (error) => {
+    if (!settled) {
+      settled = true;
+      failed(error);
+    }
+  });
+  socket.once("close", () => {
+    if (!settled) {
+      settled = true;
+      failed(undefined);
+    }
+  });
+  socket.once("secure", () => {
+    if (settled) return;
+    settled = true;
+    done(new SocketConnection(socket, { ...options, remoteAddress, localAddress }, false));
+  });
+  accepted.resume();
+}
+
+export interface ConnectOptions extends Omit<SocketConnectionOptions, "remoteAddress"> {
+  readonly tls?: ConnectionOptions;
+  /** Source address for the connection. */
+  readonly bindAddress?: string;
+  readonly keepAliveMs?: number;
+}
+
+/** Dials; the connection says "connected", or closes with a transportFailureReason. */
+export function connect(address: Address, options: ConnectOptions): SocketConnection {
+  const target = address.kind === "ip" ? { host: address.ip, port: address.port } : { path: address.path.startsWith("@") ? `\0${address.path.slice(1)}` : address.path };
+  const keep = options.keepAliveMs === undefined ? {} : { keepAlive: true, keepAliveInitialDelay: options.keepAliveMs };
+  const from = options.bindAddress === undefined ? {} : { localAddress: options.bindAddress };
+  if (options.tls !== undefined) {
+    const socket = tlsConnect({ ...options.tls, ...target, ...keep, ...from } as ConnectionOptions);
+    socket.setNoDelay(true);
+    return new SocketConnection(socket, { ...options, remoteAddress: address }, true);
+  }
+  let connection: SocketConnection | undefined;
+  const socket = createConnection({
+    ...target,
+    ...keep,
+    ...from,
+    noDelay: true,
+    allowHalfOpen: true,
+    onread: { buffer: upstreamBuffers.next, callback: (length: number, buffer: Uint8Array) => connection?.onRead(length, buffer) ?? false },
+  } as unknown as Parameters<typeof createConnection>[0]);
+  connection = new SocketConnection(socket, { ...options, remoteAddress: address }, true);
+  return connection;
+}
+
+export { pipeAddress };
