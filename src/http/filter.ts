@@ -69,8 +69,10 @@ export interface DecoderFilterCallbacks extends StreamFilterCallbacks {
   decodingBuffer(): Buffer | undefined;
   /** Replaces the buffered body (before continuing). */
   setDecodingBuffer(data: Buffer): void;
-  /** Puts data behind what is buffered (`streaming`: hand on at once), as if it had come from downstream. */
+  /** Puts data behind what is buffered. Over the limit: 413, or with `streaming` the peer is paused. From decodeTrailers it is handed on at once. */
   addDecodedData(data: Buffer, streaming: boolean): void;
+  /** Hands data on to the filter behind this one, at once: for filters that took data (`stop_no_buffer`) and give it back later, in pieces. */
+  injectDecodedData(data: Buffer, endStream: boolean): void;
   addDecodedTrailers(): Trailers;
   /** Changes the limit of what may be buffered for this stream, in bytes (Envoy setDecoderBufferLimit). */
   setDecoderBufferLimit(bytes: number): void;
@@ -103,6 +105,7 @@ export interface EncoderFilterCallbacks extends StreamFilterCallbacks {
   encodingBuffer(): Buffer | undefined;
   setEncodingBuffer(data: Buffer): void;
   addEncodedData(data: Buffer, streaming: boolean): void;
+  injectEncodedData(data: Buffer, endStream: boolean): void;
   addEncodedTrailers(): Trailers;
   setEncoderBufferLimit(bytes: number): void;
   readonly encoderBufferLimit: number;

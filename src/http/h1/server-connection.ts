@@ -2,6 +2,7 @@
  * HTTP/1, server role: request heads and bodies in, responses out, one exchange at a time. A pipelined request waits (and the connection is not
  * read) until the exchange before it is over.
  */
+import { getLogger } from "../../log/log.ts";
 import type { Connection } from "../../net/connection.ts";
 import type { BytesMeter, RequestDecoder, ResponseEncoder, ServerConnection, ServerConnectionCallbacks, Stream, StreamCallbacks, StreamResetReason } from "../codec.ts";
 import { RequestHeaders, type ResponseHeaders, Trailers } from "../header-map.ts";
@@ -9,6 +10,8 @@ import { ChunkedDecoder } from "./body.ts";
 import { HeadError, hasToken, headEnd, messageFraming, nominatedByConnection, parseFields, parseRequestLine, reasonPhrase } from "./parse.ts";
 import { properCase, type H1Settings } from "./settings.ts";
 import { chunkHead, lastChunk, writeFields } from "./write.ts";
+
+const log = getLogger("http");
 
 /** While this many bytes of a request wait behind an exchange, the connection is not read. */
 const maxQueuedBytes = 64 * 1024;
@@ -28,7 +31,6 @@ export class H1ServerConnection implements ServerConnection {
   #stream: H1ServerStream | undefined = undefined;
   #queued: Buffer | undefined = undefined;
   #queueDisabled = false;
-  #dispatching = false;
   #received = 0;
 
   constructor(connection: Connection, settings: H1Settings, callbacks: ServerConnectionCallbacks) {
@@ -41,18 +43,18 @@ export class H1ServerConnection implements ServerConnection {
     return this.#stream;
   }
 
+  /** Part of a request's head has come in, and its rest has not. */
+  get readingHead(): boolean {
+    return this.#state === "head" && this.#head !== "";
+  }
+
   dispatch(data: Buffer): void {
     if (this.#queued !== undefined) {
       this.#enqueue(data, 0);
       return;
     }
     this.#received = data.length;
-    this.#dispatching = true;
-    try {
-      this.#run(data);
-    } finally {
-      this.#dispatching = false;
-    }
+    this.#run(data);
   }
 
   #run(data: Buffer): void {
@@ -298,8 +300,17 @@ export class H1ServerConnection implements ServerConnection {
 
   // ---- exchanges ---------------------------------------------------------------------------------------------------------
 
+  /** Answers a request whose head is still coming in, and reads no more: for timeouts. */
+  refuse(status: number, body: string, details: string): void {
+    this.#refuseWith(status, body, details);
+  }
+
   #refuse(error: unknown): void {
     if (!(error instanceof HeadError)) throw error;
+    this.#refuseWith(error.status, reasonPhrase(error.status), error.details);
+  }
+
+  #refuseWith(status: number, body: string, details: string): void {
     this.#state = "dead";
     this.#queued = undefined;
     let stream = this.#stream;
@@ -309,10 +320,10 @@ export class H1ServerConnection implements ServerConnection {
       stream.meter.wireBytesReceived += this.#received;
       stream.decoder = this.#callbacks.newStream(stream);
     }
-    stream.responseDetails = error.details;
+    stream.responseDetails = details;
     stream.requestEnded = false;
     stream.broken = true;
-    stream.decoder.sendLocalReply(error.status, reasonPhrase(error.status), error.details);
+    stream.decoder.sendLocalReply(status, body, details);
   }
 
   /** @internal Request and response are both complete: the next exchange may begin. */
@@ -326,8 +337,8 @@ export class H1ServerConnection implements ServerConnection {
     if (this.#state === "dead") return;
     this.#state = "head";
     if (this.#queued !== undefined) {
-      if (this.#dispatching) queueMicrotask(() => this.#dequeue());
-      else this.#dequeue();
+      // Not at once: who ended this exchange is still about it.
+      queueMicrotask(() => this.#dequeue());
     }
   }
 
@@ -349,7 +360,13 @@ export class H1ServerConnection implements ServerConnection {
       this.#queueDisabled = false;
       this.connection.readDisable(false);
     }
-    this.dispatch(data);
+    try {
+      this.dispatch(data);
+    } catch (error) {
+      // As in the connection's own reads: a fault above costs this connection only.
+      log.error(`[C${this.connection.id}] ${error instanceof Error ? error.stack : String(error)}`);
+      this.connection.close("no_flush", "internal error");
+    }
   }
 
   /** @internal After a tunnel was refused by the upstream or by us, its bytes are no requests. */

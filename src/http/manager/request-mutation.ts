@@ -1,19 +1,33 @@
 /** What the connection manager does to a request's head before filters see it: client address, protocol, internal fields, request id, path. */
 import { randomUUID } from "node:crypto";
-import { ipAddress, isLoopback } from "../../net/address.ts";
 import { isIP } from "node:net";
+import { ipAddress, isLoopback } from "../../net/address.ts";
 import type { Address, Connection } from "../../net/connection.ts";
 import type { RequestHeaders } from "../header-map.ts";
 import type { StreamInfo } from "../stream-info.ts";
-import type { ManagerSettings } from "./settings.ts";
 import { mutateClientCert } from "./client-cert.ts";
+import type { ManagerSettings } from "./settings.ts";
 
 /** Fields of one hop (RFC 9110 7.6.1), and ours that no client may send. */
 const hopByHop = new Set(["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "http2-settings"]);
 
 const internalOnly = [
-  "retriable-status-codes", "retriable-header-names", "retry-on", "retry-grpc-on", "max-retries", "upstream-alt-stat-name", "upstream-rq-timeout-ms", "upstream-rq-per-try-timeout-ms", "upstream-rq-timeout-alt-response",
-  "expected-rq-timeout-ms", "force-trace", "ip-tags", "original-url", "original-path", "hedge-on-per-try-timeout", "internal",
+  "retriable-status-codes",
+  "retriable-header-names",
+  "retry-on",
+  "retry-grpc-on",
+  "max-retries",
+  "upstream-alt-stat-name",
+  "upstream-rq-timeout-ms",
+  "upstream-rq-per-try-timeout-ms",
+  "upstream-rq-timeout-alt-response",
+  "expected-rq-timeout-ms",
+  "force-trace",
+  "ip-tags",
+  "original-url",
+  "original-path",
+  "hedge-on-per-try-timeout",
+  "internal",
 ] as const;
 const edgeOnly = ["decorator-operation", "downstream-service-cluster", "downstream-service-node"] as const;
 
@@ -48,7 +62,11 @@ export function mutateRequest(headers: RequestHeaders, connection: Connection, s
       headers.set("x-forwarded-for", forwardedFor === undefined || forwardedFor === "" ? address : `${headers.getAll("x-forwarded-for").join(",")},${address}`);
     }
     if (settings.xffNumTrustedHops === 0 || headers.get("x-forwarded-proto") === undefined) headers.set("x-forwarded-proto", tls ? "https" : "http");
-    if (settings.appendXForwardedPort && connection.localAddress.kind === "ip" && (settings.xffNumTrustedHops === 0 || headers.get("x-forwarded-port") === undefined)) {
+    if (
+      settings.appendXForwardedPort &&
+      connection.localAddress.kind === "ip" &&
+      (settings.xffNumTrustedHops === 0 || headers.get("x-forwarded-port") === undefined)
+    ) {
       headers.set("x-forwarded-port", String(connection.localAddress.port));
     }
   } else if (forwardedFor !== undefined) {
@@ -177,4 +195,23 @@ function canonicalPath(path: string): string | undefined {
     } else out.push(segment);
   });
   return `/${out.join("/")}`;
+}
+
+/** strip_matching_host_port, strip_any_host_port, strip_trailing_host_dot. */
+export function stripHost(headers: RequestHeaders, settings: ManagerSettings, localPort: number): void {
+  let host = headers.authority;
+  if (host === undefined) return;
+  const colon = host.lastIndexOf(":");
+  let port = "";
+  if (colon > 0 && colon > host.lastIndexOf("]") && /^\d+$/.test(host.slice(colon + 1))) {
+    port = host.slice(colon);
+    host = host.slice(0, colon);
+  }
+  if (settings.stripTrailingHostDot && host.endsWith(".")) host = host.slice(0, -1);
+  if (port !== "") {
+    // CONNECT needs its port.
+    const strip = headers.method !== "CONNECT" && (settings.stripPort === "any" || (settings.stripPort === "matching" && Number(port.slice(1)) === localPort));
+    if (!strip) host += port;
+  }
+  headers.authority = host;
 }

@@ -3,13 +3,13 @@ import { durationMs } from "../../config/message.ts";
 import type { HttpConnectionManager } from "../../config/schema/types/envoy.extensions.filters.network.http_connection_manager.v3.d.ts";
 import type { AccessLogger, CompileContext, HttpFilterScope, NetworkFilterScope } from "../../extensions/extension.ts";
 import { compileAccessLogs, noAccessLog } from "../../formatter/access-log.ts";
-import { CidrList, compileCidrList } from "../../matching/cidr.ts";
-import type { RouteTable } from "../../router/route.ts";
+import { type CidrList, compileCidrList } from "../../matching/cidr.ts";
 import { compileRouteConfiguration } from "../../router/compile.ts";
+import type { RouteTable } from "../../router/route.ts";
 import type { HttpFilterFactory } from "../filter.ts";
-import { h1Stats, type H1Settings } from "../h1/settings.ts";
+import { type H1Settings, h1Stats } from "../h1/settings.ts";
 import { compileLocalReplies, type LocalReplies } from "./local-reply.ts";
-import { type ManagerStats, type ListenerHttpStats, listenerHttpStats, managerStats } from "./stats.ts";
+import { type ListenerHttpStats, listenerHttpStats, type ManagerStats, managerStats } from "./stats.ts";
 
 export interface ChainFilter {
   readonly name: string;
@@ -24,8 +24,6 @@ export interface ManagerSettings {
   readonly listenerStats: ListenerHttpStats;
   readonly h1: H1Settings;
   readonly filters: readonly ChainFilter[];
-  /** Routes may turn filters on or off: the chain is then chosen per request. */
-  readonly filtersMayChange: boolean;
   readonly routes: RouteTable | undefined;
   readonly upgrades: ReadonlyMap<string, { readonly enabled: boolean; readonly filters: readonly ChainFilter[] | undefined }>;
   readonly accessLog: AccessLogger;
@@ -58,14 +56,18 @@ export interface ManagerSettings {
   readonly normalizePath: boolean;
   readonly mergeSlashes: boolean;
   readonly escapedSlashes: "keep" | "reject" | "redirect" | "forward";
+  /** Whether any of the path settings can change a path; whether any of the host settings can change a host. */
+  readonly changesPaths: boolean;
+  readonly changesHosts: boolean;
   readonly stripPort: "no" | "matching" | "any";
   readonly stripTrailingHostDot: boolean;
   readonly schemeToOverwrite: string;
-  readonly schemeMatchUpstream: boolean;
   readonly addUserAgent: boolean;
   readonly node: CompileContext["node"];
   readonly forwardClientCert: "sanitize" | "forward_only" | "append_forward" | "sanitize_set" | "always_forward_only";
-  readonly clientCertDetails: { readonly subject: boolean; readonly cert: boolean; readonly chain: boolean; readonly dns: boolean; readonly uri: boolean } | undefined;
+  readonly clientCertDetails:
+    | { readonly subject: boolean; readonly cert: boolean; readonly chain: boolean; readonly dns: boolean; readonly uri: boolean }
+    | undefined;
   readonly headerPrefix: string;
   readonly context: CompileContext;
   readonly listener: NetworkFilterScope["listener"];
@@ -80,21 +82,35 @@ export function compileManager(message: HttpConnectionManager, context: CompileC
   const common = message.commonHttpProtocolOptions;
   const h1 = message.httpProtocolOptions;
   const format = h1?.headerKeyFormat?.headerFormat;
-  const filters = compileFilters(message.httpFilters, message, context, statPrefix, "http_filters");
+  const filters = compileFilters(message.httpFilters, context, statPrefix);
   const accessLog = compileAccessLogs(message.accessLog, context);
   let routes: RouteTable | undefined;
+  if (message.codecType > 1) {
+    const codec = message.codecType === 2 ? "HTTP2" : "HTTP3";
+    context.report(message, "codec_type", { code: "OR4003", text: `codec_type ${codec} is not supported yet`, hint: "use AUTO or HTTP1" });
+  }
+  if (message.stripMatchingHostPort && message.stripPortMode.case === "stripAnyHostPort" && message.stripPortMode.value) {
+    context.report(message, "strip_matching_host_port", {
+      code: "OR3012",
+      text: "Error: Only one of `strip_matching_host_port` or `strip_any_host_port` can be set.",
+      hint: "keep one of the two",
+    });
+  }
   if (message.routeSpecifier.case === "routeConfig") routes = compileRouteConfiguration(message.routeSpecifier.value, context);
   const upgrades = new Map<string, { enabled: boolean; filters: readonly ChainFilter[] | undefined }>();
   for (const upgrade of message.upgradeConfigs) {
     const key = upgrade.upgradeType.toLowerCase();
     if (upgrades.has(key)) context.report(upgrade, "upgrade_type", { code: "OR3010", text: `multiple upgrades of type ${upgrade.upgradeType} configured` });
-    upgrades.set(key, { enabled: upgrade.enabled ?? true, filters: upgrade.filters.length === 0 ? undefined : compileFilters(upgrade.filters, upgrade, context, statPrefix, "filters") });
+    upgrades.set(key, {
+      enabled: upgrade.enabled ?? true,
+      filters: upgrade.filters.length === 0 ? undefined : compileFilters(upgrade.filters, context, statPrefix),
+    });
   }
   const scheme = message.schemeHeaderTransformation?.transformation;
   const underscore = common?.headersWithUnderscoresAction ?? 0;
   return {
     statPrefix,
-    stats: managerStats(context.stats.scope(statPrefix), filters.length >= 0),
+    stats: managerStats(context.stats.scope(statPrefix), true),
     listenerStats: listenerHttpStats(scope.listenerScope.scope(statPrefix)),
     h1: {
       acceptHttp10: h1?.acceptHttp10 ?? false,
@@ -109,7 +125,6 @@ export function compileManager(message: HttpConnectionManager, context: CompileC
       stats: h1Stats(context.stats.scope("")),
     },
     filters,
-    filtersMayChange: true,
     routes,
     upgrades,
     accessLog,
@@ -142,10 +157,12 @@ export function compileManager(message: HttpConnectionManager, context: CompileC
     normalizePath: message.normalizePath ?? false,
     mergeSlashes: message.mergeSlashes,
     escapedSlashes: escapedActions[message.pathWithEscapedSlashesAction],
+    changesPaths: (message.normalizePath ?? false) || message.mergeSlashes || message.pathWithEscapedSlashesAction > 1,
+    changesHosts:
+      (message.stripPortMode.case === "stripAnyHostPort" && message.stripPortMode.value) || message.stripMatchingHostPort || message.stripTrailingHostDot,
     stripPort: message.stripPortMode.case === "stripAnyHostPort" && message.stripPortMode.value ? "any" : message.stripMatchingHostPort ? "matching" : "no",
     stripTrailingHostDot: message.stripTrailingHostDot,
     schemeToOverwrite: scheme?.case === "schemeToOverwrite" ? scheme.value : "",
-    schemeMatchUpstream: message.schemeHeaderTransformation?.matchUpstream ?? false,
     addUserAgent: message.addUserAgent ?? false,
     node: context.node,
     forwardClientCert: clientCertActions[message.forwardClientCertDetails],
@@ -166,7 +183,7 @@ export function compileManager(message: HttpConnectionManager, context: CompileC
 }
 
 /** The chain's factories; the last filter, and only it, must be terminal. */
-function compileFilters(list: HttpConnectionManager["httpFilters"], at: object, context: CompileContext, statPrefix: string, field: string): ChainFilter[] {
+function compileFilters(list: HttpConnectionManager["httpFilters"], context: CompileContext, statPrefix: string): ChainFilter[] {
   const filters: ChainFilter[] = [];
   list.forEach((filter, index) => {
     const { configType } = filter;
@@ -176,15 +193,21 @@ function compileFilters(list: HttpConnectionManager["httpFilters"], at: object, 
     const last = index === list.length - 1;
     const terminal = extension.httpFilter.terminal === true;
     if (terminal && !last) {
-      context.report(filter, "name", { code: "OR3011", text: `http filter '${filter.name}' is terminal: it must be the last filter in its chain`, hint: "move it to the end" });
+      context.report(filter, "name", {
+        code: "OR3011",
+        text: `http filter '${filter.name}' is terminal: it must be the last filter in its chain`,
+        hint: "move it to the end",
+      });
     }
     if (!terminal && last) {
-      context.report(filter, "name", { code: "OR3011", text: `the last http filter, '${filter.name}', is not a terminal filter: the chain would answer nothing`, hint: "end the chain with envoy.filters.http.router" });
+      context.report(filter, "name", {
+        code: "OR3011",
+        text: `the last http filter, '${filter.name}', is not a terminal filter: the chain would answer nothing`,
+        hint: "end the chain with envoy.filters.http.router",
+      });
     }
     const scope: HttpFilterScope = { name: filter.name, statPrefix, scope: context.stats.scope(statPrefix) };
     filters.push({ name: filter.name, factory: extension.httpFilter.compile(configType.value, context, scope), disabled: filter.disabled });
   });
-  void at;
-  void field;
   return filters;
 }
