@@ -100,20 +100,26 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
     }
     if (headers.method !== "CONNECT") {
       const { path } = headers;
-      if (path === undefined || path === "") return this.sendLocalReply({ status: 404, details: "missing_path_rejected" });
+      if (path === undefined || path === "") {
+        this.sendLocalReply({ status: 404, details: "missing_path_rejected" });
+        return;
+      }
       if (path.charCodeAt(0) !== 47 && !(path === "*" && headers.method === "OPTIONS")) {
         settings.stats.downstream_rq_non_relative_path.inc();
-        return this.sendLocalReply({ status: 404, details: "absolute_path_rejected" });
+        this.sendLocalReply({ status: 404, details: "absolute_path_rejected" });
+        return;
       }
       if (settings.changesPaths && path.charCodeAt(0) === 47) {
         const normal = normalizePath(path, settings);
         if (normal.action === "reject") {
           settings.stats.downstream_rq_failed_path_normalization.inc();
-          return this.sendLocalReply({ status: 400, details: "path_normalization_failed" });
+          this.sendLocalReply({ status: 400, details: "path_normalization_failed" });
+          return;
         }
         if (normal.action === "redirect") {
           settings.stats.downstream_rq_redirected_with_normalized_path.inc();
-          return this.sendLocalReply({ status: 307, details: "path_normalization_failed", modifyHeaders: (reply) => reply.set("location", normal.path) });
+          this.sendLocalReply({ status: 307, details: "path_normalization_failed", modifyHeaders: (reply) => reply.set("location", normal.path) });
+          return;
         }
         headers.path = normal.path;
       }
@@ -125,7 +131,8 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
     this.#applyRouteTimeouts(route);
     if (!this.#createChain(route)) {
       settings.stats.downstream_rq_ws_on_non_ws_route.inc();
-      return this.sendLocalReply({ status: 403, details: "upgrade_failed" });
+      this.sendLocalReply({ status: 403, details: "upgrade_failed" });
+      return;
     }
     if (settings.flushLogOnNewRequest) {
       this.accessLogType = "DownstreamStart";
