@@ -106,7 +106,7 @@ export function mutateRequest(headers: RequestHeaders, connection: Connection, s
     const given = headers.get("x-request-id");
     if (given === undefined || given === "" || (edge && !settings.preserveExternalRequestId)) {
       const id = randomUUID();
-      if (given === undefined) headers.list.push("x-request-id", id), headers.rawNames?.push("x-request-id");
+      if (given === undefined) headers.add("x-request-id", id);
       else headers.set("x-request-id", id);
       info.requestId = id;
     } else info.requestId = given;
