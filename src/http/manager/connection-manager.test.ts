@@ -217,7 +217,7 @@ test("stream idle timeout: 408 while the request comes in, 504 after", () => {
     pass(900);
     assert.equal(connection.written, "");
     pass(200);
-    assert.match(connection.written, new RegExp(`^HTTP/1.1 ${status} [\s\S]*stream timeout$`));
+    assert.ok(connection.written.startsWith(`HTTP/1.1 ${status} `) && connection.written.endsWith("stream timeout"), connection.written);
     assert.equal(logged[0].info.hasFlag("SI"), true);
     assert.equal(settings.stats.downstream_rq_idle_timeout.value, 1);
   }
