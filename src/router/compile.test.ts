@@ -423,7 +423,7 @@ test("virtual clusters and stat prefixes count", () => {
     context,
   );
   const route = forward(routes, request("/"));
-  route.virtualHost.virtualCluster(request("/"))?.onResponse(204, 3);
+  route.virtualHost.virtualCluster(request("/"))?.onResponse(204);
   assert.equal(route.virtualHost.virtualCluster(request("/", {}, "a", "POST")), undefined);
   route.routeStats?.onRequest();
   assert.equal(context.stats.counter("vhost.shop.vcluster.reads.upstream_rq_204").value, 1);

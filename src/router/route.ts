@@ -31,8 +31,10 @@ export interface VirtualHost {
 /** vhost.<vhost>.vcluster.<name>.* and route stat_prefix stats share this. */
 export interface VirtualClusterStats {
   readonly name: string;
-  /** Counts upstream_rq_<code>, _xx, completed, and upstream_rq_time (ms). */
-  onResponse(status: number, timeMs: number): void;
+  /** Counts upstream_rq_<code>, _xx, completed. */
+  onResponse(status: number): void;
+  /** Records upstream_rq_time, once the response is complete. */
+  onResponseTime(ms: number): void;
   onRetry(): void;
   onRetrySuccess(): void;
   onRetryOverflow(): void;

@@ -32,7 +32,7 @@ export class VirtualClusterCounters implements VirtualClusterStats {
     this.#upstream_rq_total.inc();
   }
 
-  onResponse(status: number, timeMs: number): void {
+  onResponse(status: number): void {
     this.#upstream_rq_completed ??= this.#scope.counter("upstream_rq_completed");
     this.#upstream_rq_completed.inc();
     const group = Math.floor(status / 100);
@@ -50,8 +50,11 @@ export class VirtualClusterCounters implements VirtualClusterStats {
       this.#codes.set(status, code);
     }
     code.inc();
+  }
+
+  onResponseTime(ms: number): void {
     this.#upstream_rq_time ??= this.#scope.histogram("upstream_rq_time", "ms");
-    this.#upstream_rq_time.record(timeMs);
+    this.#upstream_rq_time.record(ms);
   }
 
   onRetry(): void {
