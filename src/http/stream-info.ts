@@ -151,6 +151,8 @@ export class StreamInfo {
   filterChainName = "";
   /** Times a filter named for %COMMON_DURATION%: key to performance.now(). */
   customTimes: Map<string, number> | undefined = undefined;
+  /** The host that a filter (stateful_session) asks for, "ip:port"; strict: no other will do. */
+  overrideHost: { readonly address: string; readonly strict: boolean } | undefined = undefined;
   #dynamicMetadata: Record<string, JsonObject> | undefined = undefined;
   #filterState: Map<string, FilterStateObject> | undefined = undefined;
   /** Filter state of the connection, shared by its streams. */

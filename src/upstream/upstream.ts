@@ -22,7 +22,25 @@ export interface Host {
   readonly stats: HostStats;
   /** Health as the balancer sees it. */
   readonly health: "healthy" | "degraded" | "unhealthy" | "timeout";
+  /** Is told how exchanges with this host ended; absent where nobody listens. */
+  readonly monitor?: HostMonitor;
 }
+
+/** Outlier detection and health checking, as the router informs them (Envoy's DetectorHostMonitor and HealthCheckHostMonitor). */
+export interface HostMonitor {
+  /** `httpStatus`: the answer's, or what stands for it (a gRPC status mapped, the status of a timeout's reply). */
+  putResult(result: OutlierResult, httpStatus: number | undefined): void;
+  putResponseTime(ms: number): void;
+  /** The host itself asks to be taken out (x-envoy-immediate-health-check-fail). */
+  setUnhealthy(): void;
+}
+
+export type OutlierResult =
+  | "local_origin_connect_success"
+  | "local_origin_connect_failed"
+  | "local_origin_timeout"
+  | "ext_origin_request_success"
+  | "ext_origin_request_failed";
 
 export interface HostStats {
   readonly cx_total: Counter;
@@ -60,6 +78,10 @@ export interface ClusterInfo {
   readonly connectTimeoutMs: number;
   resourceManager(priority: Priority): ResourceManager;
   readonly timeoutBudgets: boolean;
+  /** common_http_protocol_options.max_stream_duration of the cluster; absent or 0: none. */
+  readonly maxStreamDurationMs?: number;
+  /** The share of requests to refuse: drop_overload of the load assignment, and the runtime key upstream.maintenance_mode.<name>. Absent: none. */
+  readonly refuses?: (random: number) => "maintenance_mode" | "drop_overload" | undefined;
   /** Set where a request's own timeout or the pool learn whether upstream speaks HTTP/2. */
   readonly features: { readonly http2: boolean };
   /** Codec and pool behaviour: the cluster's HttpProtocolOptions, compiled. */
