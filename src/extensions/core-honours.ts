@@ -1,5 +1,8 @@
 /** The fields that core modules (not extensions) act on. See Honours in extension.ts. */
 import type { Honours } from "./extension.ts";
+import { honours as logFilterHonours } from "../formatter/access-log-filter.ts";
+import { honours as formatterHonours } from "../formatter/compile.ts";
+import { honours as listenerHonours } from "../listener/compile.ts";
 import { routingHonours } from "../router/honours.ts";
 import { honours as runtimeHonours } from "../runtime/layers.ts";
 
@@ -12,4 +15,4 @@ const serverHonours: Honours = {
   "envoy.config.core.v3.Locality": "*",
 };
 
-export const coreHonours: readonly Honours[] = [serverHonours, runtimeHonours, ...routingHonours];
+export const coreHonours: readonly Honours[] = [serverHonours, runtimeHonours, formatterHonours, logFilterHonours, listenerHonours, ...routingHonours];

@@ -77,6 +77,7 @@ export interface Extension {
   readonly listenerFilter?: ListenerFilterExtension;
   readonly accessLogger?: AccessLoggerExtension;
   readonly accessLogFilter?: { compile(message: AnyMessage, context: CompileContext): (context: FormatContext) => boolean };
+  readonly transportSocket?: TransportSocketExtension;
   readonly formatter?: { compile(message: AnyMessage, context: CompileContext): FormatterCommandParser };
   /** Members of smaller categories; each category documents its own in the module that asks for it. */
   readonly other?: Readonly<Record<string, unknown>>;
@@ -156,6 +157,27 @@ export interface ListenerFilterSocket {
   localAddress: import("../net/connection.ts").Address;
   consume(bytes: number): void;
   readonly info: StreamInfo;
+}
+
+/** TLS, or nothing, under a connection. A side that the extension cannot serve is absent. */
+export interface TransportSocketExtension {
+  downstream?(message: AnyMessage, context: CompileContext, scope: { readonly listenerScope: StatsScope }): DownstreamTransportSocket | undefined;
+  upstream?(message: AnyMessage, context: CompileContext, scope: { readonly clusterScope: StatsScope }): UpstreamTransportSocket | undefined;
+}
+export interface DownstreamTransportSocket {
+  /** undefined: plain bytes. */
+  readonly tls: import("node:tls").TLSSocketOptions | undefined;
+  /** After the handshake: why the peer is refused, or undefined; counts the socket's statistics. */
+  accept?(socket: import("node:tls").TLSSocket): string | undefined;
+  /** The handshake failed. */
+  onError?(error: Error | undefined): void;
+}
+export interface UpstreamTransportSocket {
+  /** Options for one connection; `serverName`: what the cluster or the request wants in SNI. undefined: plain bytes. */
+  options(host: { readonly hostname: string; readonly sni: string | undefined }): import("node:tls").ConnectionOptions | undefined;
+  /** After the handshake: why the peer is refused, or undefined; counts the socket's statistics. */
+  accept?(socket: import("node:tls").TLSSocket): string | undefined;
+  onError?(error: Error | undefined): void;
 }
 
 export interface AccessLoggerExtension {

@@ -4,9 +4,10 @@
  * Writes of one turn of the event loop leave in one system call (the socket is corked until the turn ends). Reads go through the
  * shared buffers of read-buffers.ts. Watermarks: above `limit` bytes unsent, callbacks hear "high"; at half of it, "low".
  */
-import { createConnection, Socket } from "node:net";
-import { connect as tlsConnect, TLSSocket, type ConnectionOptions, type TLSSocketOptions } from "node:tls";
+
 import type { X509Certificate } from "node:crypto";
+import { createConnection, Socket } from "node:net";
+import { type ConnectionOptions, TLSSocket, type TLSSocketOptions, connect as tlsConnect } from "node:tls";
 import { getLogger } from "../log/log.ts";
 import { anonymousPipe, ipAddress, pipeAddress } from "./address.ts";
 import type { Address, CloseKind, Connection, ConnectionCallbacks, ConnectionEvent, ReadFilter, TlsInfo } from "./connection.ts";
@@ -87,6 +88,12 @@ export class SocketConnection implements Connection {
     }
     this.#deliver(chunk, false);
     return this.#readDisabled === 0;
+  }
+
+  /** Puts back bytes that someone read before: they come first, once a filter is there. */
+  unread(bytes: Buffer): void {
+    this.bytesReceived += bytes.length;
+    (this.#held ??= []).unshift(Buffer.from(bytes));
   }
 
   get writeBuffered(): number {
@@ -360,7 +367,13 @@ export class SocketConnection implements Connection {
     if (shared?.owns(chunk) && socket.writableLength > 0 && !tls) {
       const release = shared.pin();
       const before = this.#releasePinned;
-      this.#releasePinned = before === undefined ? release : () => (before(), release());
+      this.#releasePinned =
+        before === undefined
+          ? release
+          : () => {
+              before();
+              release();
+            };
     }
   }
 
@@ -381,7 +394,16 @@ function selfOf(socket: Socket): Address {
   return socket.localAddress === undefined ? anonymousPipe : ipAddress(socket.localAddress, socket.localPort ?? 0);
 }
 
-const errnos: Record<string, number> = { ECONNREFUSED: 111, EHOSTUNREACH: 113, ENETUNREACH: 101, ETIMEDOUT: 110, ECONNRESET: 104, ENOENT: 2, EACCES: 13, EADDRNOTAVAIL: 99 };
+const errnos: Record<string, number> = {
+  ECONNREFUSED: 111,
+  EHOSTUNREACH: 113,
+  ENETUNREACH: 101,
+  ETIMEDOUT: 110,
+  ECONNRESET: 104,
+  ENOENT: 2,
+  EACCES: 13,
+  EADDRNOTAVAIL: 99,
+};
 
 /** Envoy's words for a failed transport. */
 function failureText(error: NodeJS.ErrnoException, connecting: boolean): string {
@@ -390,10 +412,18 @@ function failureText(error: NodeJS.ErrnoException, connecting: boolean): string 
     return `TLS_error:|${/certificate|CERT_|UNABLE_TO|self.signed|DEPTH_ZERO|ALTNAME/i.test(`${code} ${error.message}`) ? "CERTIFICATE_VERIFY_FAILED: " : ""}${error.message}:TLS_error_end`;
   }
   const number = errnos[code];
-  if (connecting) return `delayed connect error: ${number === 111 ? "Connection refused" : number === undefined ? code : words[number] ?? code}`;
+  if (connecting) return `delayed connect error: ${number === 111 ? "Connection refused" : number === undefined ? code : (words[number] ?? code)}`;
   return "";
 }
-const words: Record<number, string> = { 113: "No route to host", 101: "Network is unreachable", 110: "Connection timed out", 104: "Connection reset by peer", 2: "No such file or directory", 13: "Permission denied", 99: "Cannot assign requested address" };
+const words: Record<number, string> = {
+  113: "No route to host",
+  101: "Network is unreachable",
+  110: "Connection timed out",
+  104: "Connection reset by peer",
+  2: "No such file or directory",
+  13: "Permission denied",
+  99: "Cannot assign requested address",
+};
 
 /** What TLS agreed on; certificates are parsed when first asked for. */
 export function tlsInfo(socket: TLSSocket): TlsInfo {
@@ -418,8 +448,8 @@ export function tlsInfo(socket: TLSSocket): TlsInfo {
   };
 }
 
-/** A plain accepted socket, made to read into the shared buffers: the handle moves to a new socket whose `onread` is ours. */
-export function acceptPlain(accepted: Socket, options: SocketConnectionOptions): SocketConnection {
+/** A plain accepted socket (`unread`: bytes that were read from it before and are to be read again), made to read into the shared buffers: the handle moves to a new socket whose `onread` is ours. */
+export function acceptPlain(accepted: Socket, options: SocketConnectionOptions, unread?: Buffer): SocketConnection {
   const holder = accepted as unknown as { _handle: unknown };
   const handle = holder._handle;
   holder._handle = null;
@@ -430,7 +460,8 @@ export function acceptPlain(accepted: Socket, options: SocketConnectionOptions):
     onread: { buffer: downstreamBuffers.next, callback: (length: number, buffer: Uint8Array) => connection?.onRead(length, buffer) ?? false },
   } as ConstructorParameters<typeof Socket>[0]);
   connection = new SocketConnection(socket, options, false);
-  socket.resume();
+  if (unread !== undefined) connection.unread(unread);
+  else socket.resume();
   return connection;
 }
 
@@ -439,7 +470,7 @@ export function acceptTls(
   accepted: Socket,
   tls: TLSSocketOptions,
   options: SocketConnectionOptions,
-  done: (connection: SocketConnection) => void,
+  done: (connection: SocketConnection, socket: TLSSocket) => void,
   failed: (error: Error | undefined) => void,
 ): void {
   const remoteAddress = options.remoteAddress ?? peerOf(accepted);
@@ -461,7 +492,7 @@ export function acceptTls(
   socket.once("secure", () => {
     if (settled) return;
     settled = true;
-    done(new SocketConnection(socket, { ...options, remoteAddress, localAddress }, false));
+    done(new SocketConnection(socket, { ...options, remoteAddress, localAddress }, false), socket);
   });
   accepted.resume();
 }
@@ -475,7 +506,8 @@ export interface ConnectOptions extends Omit<SocketConnectionOptions, "remoteAdd
 
 /** Dials; the connection says "connected", or closes with a transportFailureReason. */
 export function connect(address: Address, options: ConnectOptions): SocketConnection {
-  const target = address.kind === "ip" ? { host: address.ip, port: address.port } : { path: address.path.startsWith("@") ? `\0${address.path.slice(1)}` : address.path };
+  const target =
+    address.kind === "ip" ? { host: address.ip, port: address.port } : { path: address.path.startsWith("@") ? `\0${address.path.slice(1)}` : address.path };
   const keep = options.keepAliveMs === undefined ? {} : { keepAlive: true, keepAliveInitialDelay: options.keepAliveMs };
   const from = options.bindAddress === undefined ? {} : { localAddress: options.bindAddress };
   if (options.tls !== undefined) {

@@ -1,0 +1,238 @@
+/** A Listener message, compiled: addresses, filter chains, listener filters. Pure: nothing is bound. */
+import { durationMs } from "../config/message.ts";
+import type { FilterChain, Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
+import type {
+  AccessLogger,
+  CompileContext,
+  DownstreamTransportSocket,
+  Honours,
+  ListenerFacts,
+  ListenerFilterFactory,
+  NetworkFilterFactory,
+} from "../extensions/extension.ts";
+import { honours as accessLogHonours, compileAccessLogs, noAccessLog } from "../formatter/access-log.ts";
+import { honours as cidrHonours } from "../matching/cidr.ts";
+import { parseAddressMessage } from "../net/address.ts";
+import type { Address } from "../net/connection.ts";
+import type { StatsScope } from "../stats/stats.ts";
+import { compileFilterChainMatch, criteriaKey, FilterChainIndex, honours as matchHonours } from "./filter-chain-match.ts";
+import { compileSocketOptions, type SocketSettings, honours as socketHonours } from "./socket-options.ts";
+import { type ListenerStats, listenerStats } from "./stats.ts";
+
+export const honours: Honours = {
+  ...matchHonours,
+  ...socketHonours,
+  ...accessLogHonours,
+  ...cidrHonours,
+  "envoy.config.listener.v3.Listener": [
+    "name",
+    "address",
+    "stat_prefix",
+    "filter_chains",
+    "default_filter_chain",
+    "per_connection_buffer_limit_bytes",
+    "metadata",
+    "drain_type",
+    "listener_filters",
+    "listener_filters_timeout",
+    "continue_on_listener_filters_timeout",
+    "socket_options",
+    "traffic_direction",
+    "enable_reuse_port",
+    "access_log",
+    "tcp_backlog_size",
+    "bind_to_port",
+    "max_connections_to_accept_per_socket_event",
+  ],
+  "envoy.config.listener.v3.FilterChain": ["filter_chain_match", "filters", "metadata", "transport_socket", "transport_socket_connect_timeout", "name"],
+  "envoy.config.listener.v3.Filter": ["name", "typed_config"],
+  "envoy.config.listener.v3.ListenerFilter": ["name", "typed_config"],
+  "envoy.config.core.v3.TransportSocket": ["name", "typed_config"],
+  "envoy.config.core.v3.Address": ["socket_address", "pipe"],
+  "envoy.config.core.v3.SocketAddress": ["protocol", "address", "port_value", "ipv4_compat"],
+  "envoy.config.core.v3.Pipe": ["path", "mode"],
+  "envoy.config.core.v3.Metadata": "*",
+};
+
+export interface CompiledChain {
+  readonly name: string;
+  readonly filters: readonly NetworkFilterFactory[];
+  readonly transportSocket: DownstreamTransportSocket | undefined;
+  /** Milliseconds; how long the handshake may take. */
+  readonly connectTimeoutMs: number;
+  readonly metadata: Record<string, import("../config/message.ts").JsonObject>;
+}
+
+export interface CompiledListener {
+  readonly name: string;
+  /** As stats name it: stat_prefix, or the address with "_" for ":". */
+  readonly statPrefix: string;
+  readonly addresses: readonly { readonly address: Address; readonly ipv4Compat: boolean; readonly mode: number }[];
+  readonly chains: FilterChainIndex<CompiledChain>;
+  readonly listenerFilters: readonly ListenerFilterFactory[];
+  readonly listenerFiltersTimeoutMs: number;
+  readonly continueOnTimeout: boolean;
+  readonly perConnectionBufferLimitBytes: number;
+  readonly backlog: number;
+  readonly bind: boolean;
+  readonly reusePort: boolean;
+  readonly socket: SocketSettings;
+  readonly stats: ListenerStats;
+  readonly accessLog: AccessLogger;
+  readonly logsAccess: boolean;
+  readonly metadata: Record<string, import("../config/message.ts").JsonObject>;
+  /** Set by whoever runs the listener: filters ask it whether connections are to be wound up. */
+  readonly drain: { close: () => boolean };
+}
+
+/** Envoy's default for per_connection_buffer_limit_bytes: 1 MiB. */
+const defaultBufferLimit = 1024 * 1024;
+/** A handshake without transport_socket_connect_timeout is not waited for longer than this. */
+const defaultConnectTimeoutMs = 60_000;
+const directions = { 0: "UNSPECIFIED", 1: "INBOUND", 2: "OUTBOUND" } as const;
+
+export function compileListener(message: Listener, context: CompileContext): CompiledListener {
+  const at = parseAddressMessage(message.address);
+  const socketAddress = message.address?.address.case === "socketAddress" ? message.address.address.value : undefined;
+  if (message.address === undefined)
+    context.report(message, "address", {
+      code: "OR3020",
+      text: `error adding listener named '${message.name}': address is necessary`,
+      hint: "give it address.socket_address or address.pipe",
+    });
+  else if (at === undefined) {
+    const text = socketAddress?.address ?? "";
+    context.report(socketAddress ?? message, "address", {
+      code: "OR2111",
+      text: `malformed IP address: ${text}`,
+      hint: "a listener binds an IP address: 0.0.0.0, 127.0.0.1, ::",
+    });
+  }
+  if (socketAddress?.protocol === 1)
+    context.report(socketAddress, "protocol", { code: "OR4003", text: "UDP listeners are not supported yet", hint: "use protocol TCP" });
+  const statPrefix = message.statPrefix !== "" ? message.statPrefix : (at?.text ?? "").replaceAll(":", "_");
+  const scope = context.stats.scope(`listener.${statPrefix}.`);
+  const drain = { close: () => false };
+  const metadata = message.metadata?.filterMetadata ?? {};
+  const limit = message.perConnectionBufferLimitBytes ?? defaultBufferLimit;
+  const facts = (isTls: boolean): ListenerFacts => ({
+    name: message.name,
+    statPrefix,
+    direction: directions[message.trafficDirection],
+    perConnectionBufferLimitBytes: limit,
+    metadata,
+    isTls,
+    drainClose: () => drain.close(),
+  });
+  const compileChain = (chain: FilterChain): CompiledChain => compileFilterChain(chain, context, scope, facts);
+  const seen = new Map<string, string>();
+  const entries = message.filterChains.map((chain) => {
+    const criteria = compileFilterChainMatch(chain.filterChainMatch, context);
+    const key = criteriaKey(criteria);
+    const twin = seen.get(key);
+    if (twin !== undefined) {
+      context.report(chain, "filter_chain_match", {
+        code: "OR3022",
+        text: `error adding listener '${at?.text ?? message.name}': filter chain '${chain.name}' has the same matching rules defined as '${twin}'`,
+        hint: "multiple filter chains with the same matching rules are defined: give each its own filter_chain_match",
+      });
+    }
+    seen.set(key, chain.name);
+    return { criteria, chain: compileChain(chain) };
+  });
+  if (entries.length === 0 && message.defaultFilterChain === undefined) {
+    context.report(message, "filter_chains", {
+      code: "OR3023",
+      text: `error adding listener '${at?.text ?? message.name}': no filter chains specified`,
+      hint: "add a filter chain",
+    });
+  }
+  const accessLog = compileAccessLogs(message.accessLog, context);
+  return {
+    name: message.name,
+    statPrefix,
+    addresses:
+      at === undefined
+        ? []
+        : [
+            {
+              address: at,
+              ipv4Compat: socketAddress?.ipv4Compat ?? false,
+              mode: message.address?.address.case === "pipe" ? message.address.address.value.mode : 0,
+            },
+          ],
+    chains: new FilterChainIndex(entries, message.defaultFilterChain === undefined ? undefined : compileChain(message.defaultFilterChain)),
+    listenerFilters: compileListenerFilters(message, context, scope),
+    listenerFiltersTimeoutMs: durationMs(message.listenerFiltersTimeout, 15_000),
+    continueOnTimeout: message.continueOnListenerFiltersTimeout,
+    perConnectionBufferLimitBytes: limit,
+    backlog: message.tcpBacklogSize ?? 4096,
+    bind: message.bindToPort ?? true,
+    reusePort: message.enableReusePort ?? true,
+    socket: compileSocketOptions(message, context),
+    stats: listenerStats(scope, context.workerIndex),
+    accessLog,
+    logsAccess: accessLog !== noAccessLog,
+    metadata,
+    drain,
+  };
+}
+
+function compileFilterChain(chain: FilterChain, context: CompileContext, scope: StatsScope, facts: (isTls: boolean) => ListenerFacts): CompiledChain {
+  let transportSocket: DownstreamTransportSocket | undefined;
+  if (chain.transportSocket !== undefined) {
+    const { configType, name } = chain.transportSocket;
+    const extension = context.extension("envoy.transport_sockets.downstream", configType.value, chain.transportSocket, "typed_config", name);
+    if (extension !== undefined && configType.value !== undefined) {
+      if (extension.transportSocket?.downstream === undefined)
+        context.report(chain.transportSocket, "typed_config", {
+          code: "OR3024",
+          text: `transport socket '${name}' (${configType.value.$typeName}) is not for listeners`,
+          hint: "a listener needs a DownstreamTlsContext",
+        });
+      else transportSocket = extension.transportSocket.downstream(configType.value, context, { listenerScope: scope });
+    }
+  }
+  const filters: NetworkFilterFactory[] = [];
+  const listener = facts(transportSocket?.tls !== undefined);
+  chain.filters.forEach((filter, index) => {
+    const { configType } = filter;
+    if (configType.case === "configDiscovery") return; // refused by `honours`
+    const extension = context.extension("envoy.filters.network", configType.value, filter, "typed_config", filter.name);
+    if (extension?.networkFilter === undefined || configType.value === undefined) return;
+    const last = index === chain.filters.length - 1;
+    const terminal = extension.networkFilter.terminal === true;
+    if (terminal && !last)
+      context.report(filter, "name", {
+        code: "OR3011",
+        text: `terminal filter named '${filter.name}' must be the last filter in its chain`,
+        hint: "move it to the end",
+      });
+    if (!terminal && last)
+      context.report(filter, "name", {
+        code: "OR3011",
+        text: `non-terminal filter named '${filter.name}' must not be the last filter in a network filter chain`,
+        hint: "end the chain with http_connection_manager or tcp_proxy",
+      });
+    filters.push(extension.networkFilter.compile(configType.value, context, { listenerScope: scope, listener }));
+  });
+  return {
+    name: chain.name,
+    filters,
+    transportSocket,
+    connectTimeoutMs: durationMs(chain.transportSocketConnectTimeout, defaultConnectTimeoutMs),
+    metadata: chain.metadata?.filterMetadata ?? {},
+  };
+}
+
+function compileListenerFilters(message: Listener, context: CompileContext, scope: StatsScope): ListenerFilterFactory[] {
+  const factories: ListenerFilterFactory[] = [];
+  for (const filter of message.listenerFilters) {
+    const { configType } = filter;
+    if (configType.case === "configDiscovery") continue;
+    const extension = context.extension("envoy.filters.listener", configType.value, filter, "typed_config", filter.name);
+    if (extension?.listenerFilter === undefined || configType.value === undefined) continue;
+    factories.push(extension.listenerFilter.compile(configType.value, context, { listenerScope: scope }));
+  }
+  return factories;
+}

@@ -1,0 +1,323 @@
+/** A listener on one worker: accepts, chooses the filter chain, starts its filters. Envoy's ActiveTcpListener. */
+import { chmodSync } from "node:fs";
+import { createServer, type Server, type Socket } from "node:net";
+import type { NetworkFilter } from "../extensions/extension.ts";
+import type { AccessLogType, FormatContext } from "../formatter/formatter.ts";
+import { StreamInfo } from "../http/stream-info.ts";
+import { getLogger } from "../log/log.ts";
+import { anonymousPipe, ipAddress } from "../net/address.ts";
+import type { Address, ConnectionCallbacks, ConnectionEvent } from "../net/connection.ts";
+import { acceptPlain, acceptTls, type SocketConnection } from "../net/socket-connection.ts";
+import type { TimerWheel } from "../net/timer-wheel.ts";
+import type { StatsStore } from "../stats/stats.ts";
+import { type InspectedSocket, inspect } from "./accept.ts";
+import type { CompiledChain, CompiledListener } from "./compile.ts";
+import { startNetworkFilters } from "./network-filter-chain.ts";
+
+const log = getLogger("conn_handler");
+
+export interface ListenerEnvironment {
+  readonly stats: StatsStore;
+  readonly timers: TimerWheel;
+  /** -1: the main thread (admin). */
+  readonly workerIndex: number;
+  /** Whether connections are to be wound up now. */
+  drainClose(): boolean;
+}
+
+export class WorkerListener {
+  #compiled: CompiledListener;
+  readonly #environment: ListenerEnvironment;
+  #servers: Server[] = [];
+  /** Sockets on which listener filters or a handshake are at work. */
+  readonly #pending = new Set<Socket>();
+  readonly #connections = new Set<ActiveConnection>();
+  #closed = false;
+
+  constructor(compiled: CompiledListener, environment: ListenerEnvironment) {
+    this.#environment = environment;
+    this.#compiled = compiled;
+    compiled.drain.close = () => environment.drainClose();
+  }
+
+  get connectionCount(): number {
+    return this.#connections.size;
+  }
+
+  /** Binds all addresses; `port` replaces a configured port 0. The texts of what was bound. Rejects with the system's error (`code`, `address`). */
+  async listen(options: { readonly reusePort: boolean; readonly port: number | undefined }): Promise<string[]> {
+    const bound: string[] = [];
+    for (const { address, ipv4Compat, mode } of this.#compiled.addresses) {
+      if (!this.#compiled.bind) continue;
+      const shared = options.reusePort && this.#compiled.reusePort && address.kind === "ip";
+      // What cannot be shared belongs to the first worker.
+      if (!shared && this.#environment.workerIndex > 0) continue;
+      bound.push(await this.#bind(address, { shared, port: options.port, ipv4Compat, mode }));
+    }
+    return bound;
+  }
+
+  async #bind(
+    address: Address,
+    options: { readonly shared: boolean; readonly port: number | undefined; readonly ipv4Compat: boolean; readonly mode: number },
+  ): Promise<string> {
+    const server = createServer({ pauseOnConnect: true, allowHalfOpen: true, noDelay: true });
+    server.on("connection", (socket) => this.#accept(socket));
+    const { backlog } = this.#compiled;
+    const where =
+      address.kind === "ip"
+        ? {
+            host: address.ip,
+            port: address.port === 0 ? (options.port ?? 0) : address.port,
+            ipv6Only: address.family === 6 && !options.ipv4Compat,
+            reusePort: options.shared,
+            backlog,
+            exclusive: true,
+          }
+        : { path: address.path.startsWith("@") ? `\0${address.path.slice(1)}` : address.path, backlog };
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", (error) => reject(Object.assign(error, { address: address.text })));
+      server.listen(where, () => resolve());
+    });
+    server.removeAllListeners("error");
+    server.on("error", (error) => log.error(`listener '${this.#compiled.name}': ${error.message}`));
+    if (this.#closed) server.close();
+    this.#servers.push(server);
+    if (address.kind === "pipe") {
+      if (options.mode > 0 && !address.path.startsWith("@")) chmodSync(address.path, options.mode);
+      return address.text;
+    }
+    const at = server.address();
+    return at !== null && typeof at === "object" ? ipAddress(at.address, at.port).text : address.text;
+  }
+
+  stopAccepting(): void {
+    for (const server of this.#servers) server.close();
+    this.#servers = [];
+  }
+
+  /** From now on every connection ends behind its next response. */
+  drain(): void {
+    this.#compiled.drain.close = () => true;
+  }
+
+  /** Ends at once, with all connections. */
+  close(): void {
+    this.#closed = true;
+    this.stopAccepting();
+    for (const socket of this.#pending) socket.destroy();
+    for (const active of [...this.#connections]) active.connection.close("no_flush", "listener closed");
+  }
+
+  /** New connections use `compiled`; those that are open stay on the old filter chains and are wound up. */
+  update(compiled: CompiledListener): void {
+    this.drain();
+    compiled.drain.close = () => this.#environment.drainClose();
+    this.#compiled = compiled;
+  }
+
+  // ---- accepting ---------------------------------------------------------------------------------------------------------
+
+  #accept(socket: Socket): void {
+    const compiled = this.#compiled;
+    const { timers } = this.#environment;
+    const remoteAddress = socket.remoteAddress === undefined ? anonymousPipe : ipAddress(socket.remoteAddress, socket.remotePort ?? 0);
+    const localAddress =
+      socket.localAddress === undefined ? (compiled.addresses[0]?.address ?? anonymousPipe) : ipAddress(socket.localAddress, socket.localPort ?? 0);
+    if (compiled.socket.keepAlive) socket.setKeepAlive(true, compiled.socket.keepAliveDelayMs);
+    const info = new StreamInfo(timers.clock.now(), timers.clock.wall());
+    info.listenerName = compiled.name;
+    if (Object.keys(compiled.metadata).length > 0) info.listenerMetadata = compiled.metadata;
+    if (compiled.listenerFilters.length === 0) {
+      this.#begin(compiled, socket, info, {
+        remoteAddress,
+        localAddress,
+        directRemoteAddress: remoteAddress,
+        serverName: "",
+        transportProtocol: "",
+        applicationProtocols: [],
+        rest: undefined,
+      });
+      return;
+    }
+    const { stats } = compiled;
+    stats.downstream_pre_cx_active.inc();
+    this.#pending.add(socket);
+    inspect(socket, {
+      filters: compiled.listenerFilters,
+      timers,
+      timeoutMs: compiled.listenerFiltersTimeoutMs,
+      continueOnTimeout: compiled.continueOnTimeout,
+      info,
+      remoteAddress,
+      localAddress,
+      done: (result, facts) => {
+        stats.downstream_pre_cx_active.dec();
+        this.#pending.delete(socket);
+        if (result !== "ok") {
+          if (result === "timeout") stats.downstream_pre_cx_timeout.inc();
+          else if (result === "closed") stats.downstream_listener_filter_remote_close.inc();
+          else stats.downstream_listener_filter_error.inc();
+          socket.destroy();
+          return;
+        }
+        this.#afterInspection(compiled, socket, info, facts, remoteAddress);
+      },
+    });
+  }
+
+  #afterInspection(compiled: CompiledListener, socket: Socket, info: StreamInfo, facts: InspectedSocket, directRemoteAddress: Address): void {
+    info.requestedServerName = facts.requestedServerName;
+    info.ja3 = facts.ja3;
+    info.ja4 = facts.ja4;
+    this.#begin(compiled, socket, info, {
+      remoteAddress: facts.remoteAddress,
+      localAddress: facts.localAddress,
+      directRemoteAddress,
+      serverName: facts.requestedServerName,
+      transportProtocol: facts.detectedTransportProtocol === "" ? "raw_buffer" : facts.detectedTransportProtocol,
+      applicationProtocols: facts.requestedApplicationProtocols,
+      rest: facts.rest.length > 0 ? facts.rest : undefined,
+    });
+  }
+
+  #begin(
+    compiled: CompiledListener,
+    socket: Socket,
+    info: StreamInfo,
+    facts: Parameters<CompiledListener["chains"]["find"]>[0] & { readonly rest: Buffer | undefined },
+  ): void {
+    const chain = compiled.chains.find(facts);
+    info.downstreamRemoteAddress = facts.remoteAddress;
+    info.downstreamDirectRemoteAddress = facts.directRemoteAddress;
+    info.downstreamLocalAddress = facts.localAddress;
+    info.downstreamDirectLocalAddress = facts.localAddress;
+    if (chain === undefined) {
+      compiled.stats.no_filter_chain_match.inc();
+      info.setFlag("NR");
+      info.responseCodeDetails = "filter_chain_not_found";
+      if (compiled.logsAccess) compiled.accessLog.log(new ConnectionLog(info, "TcpConnectionEnd"));
+      socket.destroy();
+      return;
+    }
+    info.filterChainName = chain.name;
+    if (Object.keys(chain.metadata).length > 0) info.filterChainMetadata = chain.metadata;
+    const options = {
+      timers: this.#environment.timers,
+      side: "downstream",
+      bufferLimitBytes: compiled.perConnectionBufferLimitBytes,
+      localAddress: facts.localAddress,
+      remoteAddress: facts.remoteAddress,
+    } as const;
+    const transport = chain.transportSocket;
+    if (transport?.tls === undefined) {
+      const connection = acceptPlain(socket, options, facts.rest);
+      this.#open(compiled, chain, connection, info);
+      return;
+    }
+    if (facts.rest !== undefined) socket.unshift(facts.rest);
+    this.#pending.add(socket);
+    const timer = this.#environment.timers.createTimer(() => {
+      compiled.stats.downstream_cx_transport_socket_connect_timeout.inc();
+      socket.destroy();
+    });
+    timer.enable(chain.connectTimeoutMs);
+    acceptTls(
+      socket,
+      transport.tls,
+      options,
+      (connection, tlsSocket) => {
+        timer.disable();
+        this.#pending.delete(socket);
+        const refused = transport.accept?.(tlsSocket);
+        if (refused !== undefined || this.#closed) {
+          connection.close("no_flush", refused);
+          return;
+        }
+        info.downstreamTls = connection.tls;
+        info.downstreamHandshakeCompleteMs = this.#environment.timers.clock.now();
+        if (info.requestedServerName === "") info.requestedServerName = connection.tls?.sni ?? "";
+        this.#open(compiled, chain, connection, info);
+      },
+      (error) => {
+        timer.disable();
+        this.#pending.delete(socket);
+        transport.onError?.(error);
+        info.downstreamTransportFailureReason = error === undefined ? "" : `TLS_error:|${error.message}:TLS_error_end`;
+        if (compiled.logsAccess) compiled.accessLog.log(new ConnectionLog(info, "TcpConnectionEnd"));
+      },
+    );
+  }
+
+  #open(compiled: CompiledListener, chain: CompiledChain, connection: SocketConnection, info: StreamInfo): void {
+    info.connectionId = connection.id;
+    const active = new ActiveConnection(compiled, connection, info, (gone) => this.#connections.delete(gone), this.#environment.timers);
+    this.#connections.add(active);
+    active.start(chain);
+  }
+}
+
+class ActiveConnection implements ConnectionCallbacks {
+  readonly connection: SocketConnection;
+  readonly #compiled: CompiledListener;
+  readonly #info: StreamInfo;
+  readonly #timers: TimerWheel;
+  readonly #onGone: (gone: ActiveConnection) => void;
+  #filters: readonly NetworkFilter[] = [];
+
+  constructor(compiled: CompiledListener, connection: SocketConnection, info: StreamInfo, onGone: (gone: ActiveConnection) => void, timers: TimerWheel) {
+    this.#compiled = compiled;
+    this.connection = connection;
+    this.#info = info;
+    this.#onGone = onGone;
+    this.#timers = timers;
+    const { stats } = compiled;
+    stats.downstream_cx_total.inc();
+    stats.downstream_cx_active.inc();
+    stats.worker_downstream_cx_total.inc();
+    stats.worker_downstream_cx_active.inc();
+  }
+
+  start(chain: CompiledChain): void {
+    this.#filters = startNetworkFilters(chain.filters, this.connection, this.#info);
+    // Told last, so that the filters' own accounts are closed when this one is.
+    this.connection.addCallbacks(this);
+    if (this.connection.state === "closed") this.onEvent("local_close");
+  }
+
+  onEvent(event: ConnectionEvent): void {
+    if (event === "connected") return;
+    const { stats, accessLog, logsAccess } = this.#compiled;
+    stats.downstream_cx_destroy.inc();
+    stats.downstream_cx_active.dec();
+    stats.worker_downstream_cx_active.dec();
+    const now = this.#timers.clock.now();
+    stats.downstream_cx_length_ms.record(Math.round(now - this.connection.connectedAtMs));
+    for (const filter of this.#filters) filter.onDestroy?.();
+    this.#filters = [];
+    this.#onGone(this);
+    if (!logsAccess) return;
+    const info = this.#info;
+    info.endMs = now;
+    info.bytesReceived = this.connection.bytesReceived;
+    info.bytesSent = this.connection.bytesSent;
+    accessLog.log(new ConnectionLog(info, "TcpConnectionEnd"));
+  }
+
+  onAboveWriteBufferHighWatermark(): void {}
+  onBelowWriteBufferLowWatermark(): void {}
+}
+
+/** A connection as access logs see it. */
+export class ConnectionLog implements FormatContext {
+  readonly info: StreamInfo;
+  readonly requestHeaders = undefined;
+  readonly responseHeaders = undefined;
+  readonly responseTrailers = undefined;
+  readonly localReplyBody = "";
+  readonly accessLogType: AccessLogType;
+  constructor(info: StreamInfo, accessLogType: AccessLogType) {
+    this.info = info;
+    this.accessLogType = accessLogType;
+  }
+}
