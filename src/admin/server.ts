@@ -3,7 +3,7 @@ import type { Bootstrap } from "../config/schema/types/envoy.config.bootstrap.v3
 import type { Component, Level } from "../log/log.ts";
 import type { Address } from "../net/connection.ts";
 import type { RuntimeLayers } from "../runtime/layers.ts";
-import type { StatsAggregate } from "../stats/aggregate.ts";
+import type { StatsSource } from "./stats-view.ts";
 
 export type AdminState = "LIVE" | "DRAINING" | "PRE_INITIALIZING" | "INITIALIZING";
 
@@ -46,6 +46,8 @@ export interface AdminOptions {
   readonly statsTags: readonly { readonly name: string; readonly value: string }[];
   readonly skipHotRestartOnNoParent: boolean;
   readonly skipHotRestartParentStats: boolean;
+  readonly skipDeprecatedLogs: boolean;
+  readonly logStacktraceSingleEntry: boolean;
 }
 
 /** A configuration that is in force, and since when. */
@@ -80,8 +82,22 @@ export type AdminHealthFlag =
   | "eds_status_draining"
   | "degraded_outlier_detection";
 
+/** What a host has served, all threads together. */
+export interface AdminHostStats {
+  readonly cx_active: number;
+  readonly cx_connect_fail: number;
+  readonly cx_total: number;
+  readonly rq_active: number;
+  readonly rq_error: number;
+  readonly rq_pending_active: number;
+  readonly rq_success: number;
+  readonly rq_timeout: number;
+  readonly rq_total: number;
+}
+
 export interface AdminHost {
   readonly address: Address;
+  readonly stats: AdminHostStats;
   readonly hostname: string;
   /** Empty: healthy. */
   readonly healthFlags: readonly AdminHealthFlag[];
@@ -101,7 +117,12 @@ export interface AdminCluster {
   readonly edsServiceName?: string;
   readonly circuitBreakers: { readonly default: AdminThresholds; readonly high: AdminThresholds };
   /** Present where outlier detection looks at success rates: averages and thresholds in percent, -1 where unknown. */
-  readonly outlier?: { readonly successRateAverage: number; readonly successRateEjectionThreshold: number; readonly localOriginSuccessRateAverage: number; readonly localOriginSuccessRateEjectionThreshold: number };
+  readonly outlier?: {
+    readonly successRateAverage: number;
+    readonly successRateEjectionThreshold: number;
+    readonly localOriginSuccessRateAverage: number;
+    readonly localOriginSuccessRateEjectionThreshold: number;
+  };
   readonly hosts: readonly AdminHost[];
 }
 
@@ -110,6 +131,12 @@ export interface AdminDrain {
   readonly graceful: boolean;
   readonly inboundOnly: boolean;
   readonly skipExit: boolean;
+}
+
+/** Ends a profile of a thread; its result is V8's JSON (.cpuprofile, .heapprofile), undefined when the thread has ended meanwhile. */
+export interface ThreadProfile {
+  readonly thread: string;
+  stop(): Promise<string | undefined>;
 }
 
 export interface AdminServer {
@@ -122,7 +149,7 @@ export interface AdminServer {
   /** Seconds since this process started, and since the first of a chain of hot restarts did. */
   readonly uptimeS: number;
   readonly uptimeAllEpochsS: number;
-  readonly stats: StatsAggregate;
+  readonly stats: StatsSource;
   readonly runtime: RuntimeLayers;
   readonly config: AdminConfig;
   /** Where the interface is bound, formatted; undefined before that. */
@@ -134,6 +161,8 @@ export interface AdminServer {
   unready(): readonly { readonly name: string; readonly targets: readonly string[] }[];
   /** V8 heaps of the worker threads, in bytes. */
   workerHeaps(): Promise<readonly { readonly used_heap_size: number; readonly total_heap_size: number }[]>;
+  /** Begins a profile of every worker thread. */
+  profileWorkers(kind: "cpu" | "heap"): Promise<readonly ThreadProfile[]>;
   /** Brings gauges up to date that are read, not counted (server.uptime, memory). Called before statistics are printed. */
   refreshStats(): void;
   /** Merges histograms now; resolves when it is done. For `stats_flush_on_admin`. */

@@ -1,8 +1,10 @@
 /** bootstrap.admin as an ordinary listener message: the admin interface runs on the connection manager that serves all else. */
+
+import { emptyMessage } from "../config/load.ts";
+import type { AccessLog } from "../config/schema/types/envoy.config.accesslog.v3.d.ts";
 import type { Bootstrap } from "../config/schema/types/envoy.config.bootstrap.v3.d.ts";
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
-import type { AccessLog } from "../config/schema/types/envoy.config.accesslog.v3.d.ts";
-import { emptyMessage } from "../config/load.ts";
+import type { FileAccessLog } from "../config/schema/types/envoy.extensions.access_loggers.file.v3.d.ts";
 
 /** The message that names the admin filter in the registry. Not part of the API: a configuration cannot name it. */
 export const adminFilterMessage = "outrider.internal.AdminFilter";
@@ -12,10 +14,11 @@ export function adminListenerMessage(bootstrap: Bootstrap): Listener | undefined
   if (admin?.address === undefined) return undefined;
   const accessLog: AccessLog[] = [...admin.accessLog];
   if (admin.accessLogPath !== "") {
+    const file: FileAccessLog = { ...emptyMessage("envoy.extensions.access_loggers.file.v3.FileAccessLog"), path: admin.accessLogPath };
     accessLog.push({
       ...emptyMessage("envoy.config.accesslog.v3.AccessLog"),
       name: "envoy.access_loggers.file",
-      configType: { case: "typedConfig", value: { ...emptyMessage("envoy.extensions.access_loggers.file.v3.FileAccessLog"), path: admin.accessLogPath } },
+      configType: { case: "typedConfig", value: file },
     });
   }
   const manager = {
@@ -39,7 +42,13 @@ export function adminListenerMessage(bootstrap: Bootstrap): Listener | undefined
     filterChains: [
       {
         ...emptyMessage("envoy.config.listener.v3.FilterChain"),
-        filters: [{ ...emptyMessage("envoy.config.listener.v3.Filter"), name: "envoy.filters.network.http_connection_manager", configType: { case: "typedConfig", value: manager } }],
+        filters: [
+          {
+            ...emptyMessage("envoy.config.listener.v3.Filter"),
+            name: "envoy.filters.network.http_connection_manager",
+            configType: { case: "typedConfig", value: manager },
+          },
+        ],
       },
     ],
   };
