@@ -4,8 +4,8 @@ import type { HeaderMap, RequestHeaders, ResponseHeaders } from "../../http/head
 import type { Timer, TimerWheel } from "../../net/timer-wheel.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
 import type { Host, ResourceManager } from "../../upstream/upstream.ts";
-import type { RetryOn, RetryPolicy, VirtualClusterStats } from "../route.ts";
 import { parseRetryOn } from "../retry-policy.ts";
+import type { RetryOn, RetryPolicy, VirtualClusterStats } from "../route.ts";
 import type { ClusterCounters } from "./code-stats.ts";
 import { grpcStatus, wholeNumber } from "./grpc.ts";
 import type { RouterHeaderNames } from "./header-names.ts";
@@ -42,7 +42,12 @@ const none: ReadonlySet<RetryOn> = new Set();
 const maxNamedInFields = 32;
 
 /** Undefined where neither route nor request ask for retries. Takes the request's retry fields away. */
-export function createRetryState(policy: RetryPolicy | undefined, headers: RequestHeaders, hasFields: boolean, options: RetryStateOptions): RetryState | undefined {
+export function createRetryState(
+  policy: RetryPolicy | undefined,
+  headers: RequestHeaders,
+  hasFields: boolean,
+  options: RetryStateOptions,
+): RetryState | undefined {
   const { names } = options;
   if (!hasFields) return policy === undefined || policy.retryOn.size === 0 ? undefined : new RetryState(policy, headers, false, options);
   const asked = headers.get(names.retryOn) !== undefined || headers.get(names.retryGrpcOn) !== undefined;
