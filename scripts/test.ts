@@ -12,5 +12,11 @@ if (files.length === 0) {
   console.error("no test file matches");
   process.exit(1);
 }
-const options = ["--test", "--disable-warning=ExperimentalWarning", `--test-concurrency=${availableParallelism()}`, "--test-timeout=120000", "--test-reporter=spec"];
+const options = [
+  "--test",
+  "--disable-warning=ExperimentalWarning",
+  `--test-concurrency=${availableParallelism()}`,
+  "--test-timeout=120000",
+  "--test-reporter=spec",
+];
 process.exit(spawnSync(process.execPath, [...options, ...files], { stdio: "inherit" }).status ?? 1);

@@ -2,7 +2,7 @@
  * The time formats of %START_TIME(...)% and its kin: strftime, the extensions %E3S, %E*S, %Ez, %E4Y of Envoy's time library, and Envoy's own
  * %s (seconds since 1970) and %f, %3f (fractions of a second, nine digits unless told). Compiled; the part that changes once a second is cached.
  */
-import { FormatError } from "./operators/operator.ts";
+import { FormatError, toBytes } from "./operators/operator.ts";
 
 /** A moment: whole seconds since 1970 and nanoseconds within the second. */
 export type TimeFormatter = (wallMs: number) => string;
@@ -218,7 +218,7 @@ function fractionText(part: { fraction: number; dropZeros: boolean; dot: boolean
 /** Throws FormatError for a pattern that could break a log line. `wallMs` may have a fraction: microseconds are kept. */
 export function compileTimeFormat(pattern: string, local = false): TimeFormatter {
   if (pattern.includes("\n")) throw new FormatError("Invalid header configuration. Format string contains newline.");
-  const parts = parse(pattern);
+  const parts = parse(toBytes(pattern));
   let cachedSecond = Number.NaN;
   let cached: (string | Extract<Part, { fraction: number }>)[] = [];
   let only = "";
