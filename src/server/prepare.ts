@@ -35,7 +35,7 @@ export interface PrepareResult {
 }
 
 export async function prepare(options: Options): Promise<PrepareResult> {
-  const loaded = loadBootstrap({ path: options.configPath, configYaml: options.configYaml, allowUnknownStatic: options.allowUnknownStaticFields });
+  const loaded = loadBootstrap({ path: options.configPath || undefined, configYaml: options.configYaml || undefined, allowUnknownStatic: options.allowUnknownStaticFields });
   const findings: Finding[] = [...loaded.findings];
   if (loaded.bootstrap === undefined) return { prepared: undefined, findings };
   const bootstrap = loaded.bootstrap;
