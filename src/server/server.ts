@@ -9,7 +9,6 @@ import type { Options } from "../cli/options.ts";
 import type { Finding } from "../config/finding.ts";
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
 import { durationMs } from "../config/message.ts";
-import type { AdminServer } from "../admin/server.ts";
 import { compileListener } from "../listener/compile.ts";
 import { WorkerListener } from "../listener/listener.ts";
 import { type Component, components, getLogger, type Level, type LogSink } from "../log/log.ts";
@@ -25,6 +24,7 @@ import { compileCluster } from "../upstream/compile.ts";
 import { MainClusters } from "../upstream/main-clusters.ts";
 import { WorkerClusters } from "../upstream/worker-clusters.ts";
 import type { FromWorker, WorkerConfig, WorkerStart } from "../worker/protocol.ts";
+import { adminServerOf } from "./admin-adapter.ts";
 import { adminListenerMessage } from "./admin-listener.ts";
 import { ServingContext } from "./compile-context.ts";
 import { type Prepared, prepare } from "./prepare.ts";
@@ -200,6 +200,17 @@ export class Server {
     this.#toWorkers({ type: "reopen_logs" });
   }
 
+  /** Brings gauges up to date that are read, not counted. */
+  refreshStats(): void {
+    this.#updateServerStats();
+  }
+
+  /** A flush now, as the timer does it: histograms of all threads are merged when it resolves. */
+  async flushStats(): Promise<void> {
+    this.#updateServerStats();
+    await this.#flushHistograms();
+  }
+
   /** Asks the workers for their histograms and merges when all have answered (or a second has passed). */
   async #flushHistograms(): Promise<void> {
     await Promise.race([
@@ -341,6 +352,9 @@ export class Server {
   async #startAdmin(prepared: Prepared): Promise<void> {
     const message = adminListenerMessage(prepared.bootstrap);
     if (message === undefined) return;
+    // Loaded already, with the extensions that the configuration names; a proxy without the interface never loads it.
+    const { bindAdminServer } = await import("../admin/config.ts");
+    bindAdminServer(adminServerOf(this));
     const listener = new WorkerListener(compileListener(message, this.#mainContext(prepared)), {
       stats: this.stats,
       timers: this.#timers,

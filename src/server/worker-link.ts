@@ -1,5 +1,6 @@
 /** The main thread's end of one worker thread: start, messages, and a replacement when it dies. */
 import { Worker } from "node:worker_threads";
+import type { ThreadProfile } from "../admin/server.ts";
 import { getLogger, type LogRecord, type LogSink } from "../log/log.ts";
 import type { StatsAggregate } from "../stats/aggregate.ts";
 import type { FromWorker, ToWorker, WorkerStart } from "../worker/protocol.ts";
@@ -62,6 +63,16 @@ export class WorkerLink {
       return await this.#worker.getHeapStatistics();
     } catch {
       return undefined; // the thread has just ended
+    }
+  }
+
+  /** Begins a profile of the thread; undefined when it has just ended. */
+  async startProfile(kind: "cpu" | "heap"): Promise<ThreadProfile | undefined> {
+    try {
+      const profile = await (kind === "cpu" ? this.#worker.startCpuProfile() : this.#worker.startHeapProfile());
+      return { thread: `worker_${this.index}`, stop: () => profile.stop().catch(() => undefined) };
+    } catch {
+      return undefined;
     }
   }
 
