@@ -89,10 +89,18 @@ function dumpResource(sections: readonly ConfigSection[], resource: string, mask
         continue;
       }
       const trimmed = trimToMask(message, mask);
-      if (trimmed === undefined) return failed(400, `FieldMask paths: "${mask}" could not be successfully used.\n`);
+      if (trimmed === undefined) return failed(400, `FieldMask ${maskText(mask)} could not be successfully used.\n`);
       configs.push(() => anyJson(trimmed));
     }
     return { status: 200, contentType: applicationJson, body: jsonPieces(configs.length === 0 ? {} : { configs: new LazyList(configs) }) };
   }
   return failed(404, `${resource} not found in config dump\n`);
+}
+
+/** A google.protobuf.FieldMask in text format. */
+function maskText(mask: string): string {
+  return mask
+    .split(",")
+    .map((path) => `paths: ${JSON.stringify(path)}\n`)
+    .join("");
 }
