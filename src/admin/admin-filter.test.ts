@@ -115,6 +115,25 @@ test("foreign pages change nothing", async () => {
   assert.equal((await ask(server, "GET", "/ready", ["origin", "http://evil.example"])).headers?.status, 200, "reading is for the browser to refuse");
 });
 
+test("allow_paths is all that may be asked for, query included", async () => {
+  const allowed = { matches: (path: string) => path === "/ready" || path.startsWith("/stats") };
+  for (const [path, status] of [
+    ["/ready", 200],
+    ["/ready?x=y", 403],
+    ["/stats/prometheus?filter=x", 200],
+    ["/help", 403],
+    ["/nothing", 403],
+  ] as const) {
+    const filter = createAdminHttpFilterFactory(fakeServer(), allowed)();
+    const peer = new Peer();
+    filter.setDecoderCallbacks?.(peer.callbacks);
+    filter.decodeHeaders?.(new RequestHeaders("GET", path, "127.0.0.1:9901", "http", []), true);
+    await peer.done;
+    assert.equal(peer.headers?.status, status, path);
+    if (status === 403) assert.equal(peer.body, `request to path ${path} not allowed`);
+  }
+});
+
 test("HEAD has no body", async () => {
   const peer = await ask(fakeServer(), "HEAD", "/server_info");
   assert.equal(peer.headers?.status, 200);

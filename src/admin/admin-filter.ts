@@ -13,6 +13,7 @@ import type {
 } from "../http/filter.ts";
 import { type RequestHeaders, ResponseHeaders } from "../http/header-map.ts";
 import { getLogger } from "../log/log.ts";
+import type { StringMatcher } from "../matching/string-matcher.ts";
 import { endpointByPath, helpText } from "./endpoints.ts";
 import { QueryParams, splitPath } from "./query.ts";
 import { type AdminEndpoint, type AdminResponse, text, textPlain } from "./request.ts";
@@ -26,12 +27,14 @@ const maxBodyBytes = 256 * 1024;
 /** Pieces of answers are gathered up to this size before they are sent. */
 const pieceBytes = 64 * 1024;
 
-export function createAdminHttpFilterFactory(server: AdminServer | undefined): HttpFilterFactory {
-  return () => new AdminFilter(server);
+/** `allowed`: all that may be asked for, path and query (bootstrap.admin.allow_paths); undefined: everything. */
+export function createAdminHttpFilterFactory(server: AdminServer | undefined, allowed?: StringMatcher): HttpFilterFactory {
+  return () => new AdminFilter(server, allowed);
 }
 
 class AdminFilter implements HttpFilter, DownstreamWatermarkCallbacks {
   readonly #server: AdminServer | undefined;
+  readonly #allowed: StringMatcher | undefined;
   #callbacks!: DecoderFilterCallbacks;
   #headers: RequestHeaders | undefined;
   #body: Buffer[] = [];
@@ -44,8 +47,9 @@ class AdminFilter implements HttpFilter, DownstreamWatermarkCallbacks {
   #answered = false;
   #gone = false;
 
-  constructor(server: AdminServer | undefined) {
+  constructor(server: AdminServer | undefined, allowed: StringMatcher | undefined) {
     this.#server = server;
+    this.#allowed = allowed;
   }
 
   setDecoderCallbacks(callbacks: DecoderFilterCallbacks): void {
@@ -115,6 +119,10 @@ class AdminFilter implements HttpFilter, DownstreamWatermarkCallbacks {
   #handle(headers: RequestHeaders): AdminResponse | Promise<AdminResponse> {
     const server = this.#server;
     if (server === undefined) return text("the admin interface is not connected to a server\n", 503);
+    if (this.#allowed?.matches(headers.path ?? "") === false) {
+      log.info(`admin path "${headers.path}" is not allowed`);
+      return text(`request to path ${headers.path} not allowed`, 403);
+    }
     const { path, query } = splitPath(headers.path ?? "/");
     const endpoint = endpointByPath(path);
     if (endpoint === undefined) return text(`invalid path. ${helpText()}`, 404);

@@ -3,7 +3,10 @@
  * from bootstrap.admin and binds itself here first.
  */
 import type { Extension } from "../extensions/extension.ts";
+import { compileStringMatchers, honours } from "../matching/string-matcher.ts";
 import { createAdminHttpFilterFactory } from "./admin-filter.ts";
+import { type AdminFilterMessage, adminFilterMessage } from "./message.ts";
+import { sampleHeap } from "./profiler.ts";
 import type { AdminServer } from "./server.ts";
 
 let bound: AdminServer | undefined;
@@ -11,12 +14,19 @@ let bound: AdminServer | undefined;
 /** The server that admin filters compiled from now on serve. Compiling without one (validation) is harmless: such a filter answers 503. */
 export function bindAdminServer(server: AdminServer | undefined): void {
   bound = server;
+  // Not while the proxy starts: /heap_dump shows what is allocated from then on.
+  if (server !== undefined) setTimeout(() => void sampleHeap(), heapSamplingDelayMs).unref();
 }
 
+const heapSamplingDelayMs = 5000;
+
 export default {
-  honours: { "outrider.internal.AdminFilter": "*", "envoy.config.bootstrap.v3.Admin": ["address", "access_log", "access_log_path"] },
+  honours: { ...honours, [adminFilterMessage]: "*" },
   httpFilter: {
     terminal: true,
-    compile: () => createAdminHttpFilterFactory(bound),
+    compile(message, context) {
+      const { allowPaths } = message as AdminFilterMessage;
+      return createAdminHttpFilterFactory(bound, allowPaths.length === 0 ? undefined : compileStringMatchers(allowPaths, context));
+    },
   },
 } satisfies Extension;

@@ -8,9 +8,10 @@ import { honours as runtimeHonours } from "../runtime/layers.ts";
 
 /** What the server itself reads of the bootstrap. */
 const serverHonours: Honours = {
-  "envoy.config.bootstrap.v3.Bootstrap": ["node", "static_resources", "admin", "layered_runtime", "stats_flush_interval", "header_prefix", "stats_config"],
+  "envoy.config.bootstrap.v3.Bootstrap": ["node", "static_resources", "admin", "layered_runtime", "stats_flush_interval", "stats_flush_on_admin", "header_prefix", "stats_config"],
   "envoy.config.bootstrap.v3.Bootstrap.StaticResources": ["listeners", "clusters"],
-  "envoy.config.bootstrap.v3.Admin": ["address", "access_log", "access_log_path"],
+  // No limit of all connections exists, so ignore_global_conn_limit holds either way.
+  "envoy.config.bootstrap.v3.Admin": ["address", "access_log", "access_log_path", "profile_path", "allow_paths", "socket_options", "ignore_global_conn_limit"],
   "envoy.config.core.v3.Node": "*",
   "envoy.config.core.v3.Locality": "*",
 };

@@ -1,13 +1,11 @@
 /** bootstrap.admin as an ordinary listener message: the admin interface runs on the connection manager that serves all else. */
 
+import { type AdminFilterMessage, adminFilterMessage } from "../admin/message.ts";
 import { emptyMessage } from "../config/load.ts";
 import type { AccessLog } from "../config/schema/types/envoy.config.accesslog.v3.d.ts";
 import type { Bootstrap } from "../config/schema/types/envoy.config.bootstrap.v3.d.ts";
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
 import type { FileAccessLog } from "../config/schema/types/envoy.extensions.access_loggers.file.v3.d.ts";
-
-/** The message that names the admin filter in the registry. Not part of the API: a configuration cannot name it. */
-export const adminFilterMessage = "outrider.internal.AdminFilter";
 
 export function adminListenerMessage(bootstrap: Bootstrap): Listener | undefined {
   const admin = bootstrap.admin;
@@ -21,6 +19,7 @@ export function adminListenerMessage(bootstrap: Bootstrap): Listener | undefined
       configType: { case: "typedConfig", value: file },
     });
   }
+  const filter: AdminFilterMessage = { $typeName: adminFilterMessage, allowPaths: admin.allowPaths };
   const manager = {
     ...emptyMessage("envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"),
     statPrefix: "admin",
@@ -30,7 +29,7 @@ export function adminListenerMessage(bootstrap: Bootstrap): Listener | undefined
       {
         ...emptyMessage("envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter"),
         name: "envoy.filters.http.admin",
-        configType: { case: "typedConfig", value: { $typeName: adminFilterMessage } },
+        configType: { case: "typedConfig", value: filter },
       },
     ],
   };
@@ -39,6 +38,7 @@ export function adminListenerMessage(bootstrap: Bootstrap): Listener | undefined
     name: "admin",
     statPrefix: "admin",
     address: admin.address,
+    socketOptions: admin.socketOptions,
     filterChains: [
       {
         ...emptyMessage("envoy.config.listener.v3.FilterChain"),
