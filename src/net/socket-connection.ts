@@ -42,6 +42,8 @@ export class SocketConnection implements Connection {
   localAddress: Address;
   readonly directRemoteAddress: Address;
   tls: TlsInfo | undefined = undefined;
+  /** Dialled with TLS: looks at the peer once the handshake is done. */
+  acceptPeer: ((socket: TLSSocket) => string | undefined) | undefined = undefined;
   readonly #timers: TimerWheel;
   readonly #buffers: ReadBuffers;
   #socket: Socket;
@@ -234,7 +236,16 @@ export class SocketConnection implements Connection {
     this.#connecting = false;
     this.state = "open";
     this.localAddress = selfOf(this.#socket);
-    if (this.#socket instanceof TLSSocket) this.tls = tlsInfo(this.#socket);
+    if (this.#socket instanceof TLSSocket) {
+      this.tls = tlsInfo(this.#socket);
+      const refused = this.acceptPeer?.(this.#socket);
+      if (refused !== undefined) {
+        this.transportFailureReason = refused;
+        this.#socket.destroy();
+        this.#finish("remote_close");
+        return;
+      }
+    }
     this.#emit("connected");
   }
 
@@ -498,10 +509,13 @@ export function acceptTls(
 }
 
 export interface ConnectOptions extends Omit<SocketConnectionOptions, "remoteAddress"> {
-  readonly tls?: ConnectionOptions;
+  /** undefined: plain bytes. */
+  readonly tls?: ConnectionOptions | undefined;
+  /** After the TLS handshake: why the peer is refused, or undefined. */
+  readonly accept?: ((socket: TLSSocket) => string | undefined) | undefined;
   /** Source address for the connection. */
-  readonly bindAddress?: string;
-  readonly keepAliveMs?: number;
+  readonly bindAddress?: string | undefined;
+  readonly keepAliveMs?: number | undefined;
 }
 
 /** Dials; the connection says "connected", or closes with a transportFailureReason. */
@@ -513,7 +527,9 @@ export function connect(address: Address, options: ConnectOptions): SocketConnec
   if (options.tls !== undefined) {
     const socket = tlsConnect({ ...options.tls, ...target, ...keep, ...from } as ConnectionOptions);
     socket.setNoDelay(true);
-    return new SocketConnection(socket, { ...options, remoteAddress: address }, true);
+    const connection = new SocketConnection(socket, { ...options, remoteAddress: address }, true);
+    connection.acceptPeer = options.accept;
+    return connection;
   }
   let connection: SocketConnection | undefined;
   const socket = createConnection({

@@ -137,7 +137,7 @@ export class Server {
     this.#updateServerStats();
 
     this.#state = "INITIALIZING";
-    this.#clusters = new MainClusters({ stats: this.stats, timers: this.#timers, runtime: this.#runtime, onUpdate: (update) => this.#toWorkers({ type: "hosts", update }) });
+    this.#clusters = new MainClusters({ stats: this.stats, timers: this.#timers, runtime: this.#runtime, concurrency: this.options.concurrency, onUpdate: (update) => this.#toWorkers({ type: "hosts", update }) });
     const context = this.#mainContext(prepared);
     for (const cluster of bootstrap.staticResources?.clusters ?? []) this.#clusters.add(compileCluster(cluster, context));
     const compiled = this.#startWorkers();
@@ -308,6 +308,7 @@ export class Server {
       this.onFatal();
       return;
     }
+    this.#clusters?.clearWorker(dead.index);
     const link = this.#spawn(dead.index);
     this.#workers[dead.index] = link;
     await this.#answer(link, "compiled");

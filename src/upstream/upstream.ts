@@ -109,7 +109,11 @@ export interface LoadBalancerContext {
 
 export interface PoolCallbacks {
   onPoolReady(encoder: RequestEncoder, host: Host, upstream: UpstreamInfo): void;
-  onPoolFailure(reason: "overflow" | "local_connection_failure" | "remote_connection_failure" | "timeout", transportFailureReason: string, host: Host | undefined): void;
+  onPoolFailure(
+    reason: "overflow" | "local_connection_failure" | "remote_connection_failure" | "timeout",
+    transportFailureReason: string,
+    host: Host | undefined,
+  ): void;
 }
 
 /** A request that waits for a connection; cancel it when the downstream goes away. */
@@ -120,12 +124,20 @@ export interface PoolRequest {
 export interface HttpPool {
   readonly host: Host;
   /** Calls back at once when a connection is free (then answers undefined). */
-  newStream(decoder: ResponseDecoder, callbacks: PoolCallbacks, options: { readonly canSendEarlyData: boolean; readonly upgrade: string | undefined }): PoolRequest | undefined;
+  newStream(
+    decoder: ResponseDecoder,
+    callbacks: PoolCallbacks,
+    options: { readonly canSendEarlyData: boolean; readonly upgrade: string | undefined },
+  ): PoolRequest | undefined;
 }
 
 export interface TcpPoolCallbacks {
   onPoolReady(connection: Connection, host: Host): void;
-  onPoolFailure(reason: "overflow" | "local_connection_failure" | "remote_connection_failure" | "timeout", transportFailureReason: string, host: Host | undefined): void;
+  onPoolFailure(
+    reason: "overflow" | "local_connection_failure" | "remote_connection_failure" | "timeout",
+    transportFailureReason: string,
+    host: Host | undefined,
+  ): void;
 }
 
 export interface ThreadLocalCluster {

@@ -1,0 +1,227 @@
+/** One cluster on one worker: members, balancer, circuit breakers, pools. */
+import type { TimerWheel } from "../net/timer-wheel.ts";
+import type { Runtime } from "../runtime/runtime.ts";
+import type { Counter, Gauge, Histogram, StatsScope, StatsStore } from "../stats/stats.ts";
+import { ClusterHttpClient } from "./async-client.ts";
+import { clusterStats } from "./cluster-stats.ts";
+import { HostImpl } from "./host.ts";
+import { type HostUpdate, hostKey } from "./hosts.ts";
+import { LoadBalancer } from "./load-balancer.ts";
+import { CellsResourceManager, cellsSize } from "./resource-manager.ts";
+import type { CompiledCluster } from "./settings.ts";
+import { TcpRequest } from "./tcp-connection.ts";
+import type {
+  AsyncHttpClient,
+  ClusterInfo,
+  ClusterStats,
+  HttpPool,
+  LoadBalancerContext,
+  PoolRequest,
+  Priority,
+  TcpPoolCallbacks,
+  ThreadLocalCluster,
+} from "./upstream.ts";
+
+export interface ClusterEnvironment {
+  readonly stats: StatsStore;
+  readonly timers: TimerWheel;
+  readonly runtime: Runtime;
+  readonly concurrency: number;
+  readonly workerIndex: number;
+}
+
+/** The stats that pools count, by their kinds. */
+export type PoolStats = ClusterStats & {
+  readonly [K in
+    | "upstream_cx_total"
+    | "upstream_cx_http1_total"
+    | "upstream_cx_connect_fail"
+    | "upstream_cx_connect_timeout"
+    | "upstream_cx_destroy"
+    | "upstream_cx_destroy_remote"
+    | "upstream_cx_destroy_local"
+    | "upstream_cx_destroy_with_active_rq"
+    | "upstream_cx_destroy_remote_with_active_rq"
+    | "upstream_cx_destroy_local_with_active_rq"
+    | "upstream_cx_rx_bytes_total"
+    | "upstream_cx_tx_bytes_total"
+    | "upstream_cx_idle_timeout"
+    | "upstream_cx_protocol_error"
+    | "upstream_cx_max_requests"
+    | "upstream_cx_max_duration_reached"
+    | "upstream_cx_close_notify"
+    | "upstream_cx_none_healthy"
+    | "upstream_rq_total"
+    | "upstream_rq_pending_total"
+    | "upstream_rq_pending_failure_eject"
+    | "upstream_rq_cancelled"
+    | "upstream_flow_control_backed_up_total"
+    | "upstream_flow_control_drained_total"
+    | "upstream_cx_overflow"
+    | "upstream_rq_pending_overflow"
+    | "upstream_rq_retry_overflow"]: Counter;
+} & { readonly [K in "upstream_cx_active" | "upstream_rq_active" | "upstream_rq_pending_active"]: Gauge } & {
+  readonly [K in "upstream_cx_connect_ms" | "upstream_cx_length_ms" | "upstream_rq_per_cx"]: Histogram;
+};
+
+export class ClusterCore implements ClusterInfo, ThreadLocalCluster {
+  readonly settings: CompiledCluster;
+  readonly stats: PoolStats;
+  readonly timers: TimerWheel;
+  readonly store: StatsStore;
+  readonly features = { http2: false } as const;
+  readonly #environment: ClusterEnvironment;
+  readonly #balancer: LoadBalancer;
+  #hosts = new Map<string, HostImpl>();
+  #list: readonly HostImpl[] = [];
+  #resources: { readonly default: CellsResourceManager; readonly high: CellsResourceManager };
+  #cells: SharedArrayBuffer;
+  #shared = false;
+  #httpClient: ClusterHttpClient | undefined = undefined;
+
+  constructor(settings: CompiledCluster, environment: ClusterEnvironment) {
+    this.settings = settings;
+    this.#environment = environment;
+    this.timers = environment.timers;
+    this.store = environment.stats;
+    this.stats = clusterStats(settings.scope) as PoolStats;
+    this.#balancer = new LoadBalancer(settings, this.stats["lb_healthy_panic"] as Counter);
+    this.#cells = new SharedArrayBuffer(cellsSize(environment.concurrency));
+    this.#resources = this.#makeResources();
+  }
+
+  // ---- ClusterInfo -----------------------------------------------------------------------------------------------------------
+
+  get info(): ClusterInfo {
+    return this;
+  }
+  get name(): string {
+    return this.settings.name;
+  }
+  get observabilityName(): string {
+    return this.settings.observabilityName;
+  }
+  get metadata(): ClusterInfo["metadata"] {
+    return this.settings.metadata;
+  }
+  get scope(): StatsScope {
+    return this.settings.scope;
+  }
+  get perConnectionBufferLimitBytes(): number {
+    return this.settings.perConnectionBufferLimitBytes;
+  }
+  get maxResponseHeadersKb(): number {
+    return this.settings.maxResponseHeadersKb;
+  }
+  get maxRequestsPerConnection(): number {
+    return this.settings.maxRequestsPerConnection;
+  }
+  get maxStreamDurationMs(): number {
+    return this.settings.maxStreamDurationMs;
+  }
+  get connectTimeoutMs(): number {
+    return this.settings.connectTimeoutMs;
+  }
+  get timeoutBudgets(): boolean {
+    return this.settings.timeoutBudgets;
+  }
+  get typeName(): string {
+    return "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+  }
+  resourceManager(priority: Priority): CellsResourceManager {
+    return this.#resources[priority];
+  }
+
+  now(): number {
+    return this.timers.clock.now();
+  }
+
+  // ---- ThreadLocalCluster ------------------------------------------------------------------------------------------------------
+
+  httpPool(priority: Priority, _downstreamProtocol: string | undefined, context: LoadBalancerContext): HttpPool | undefined {
+    const host = this.#choose(context);
+    if (host === undefined) return undefined;
+    let sni: string | undefined;
+    if (this.settings.autoSni && this.settings.transportSocket !== undefined) {
+      const { requestHeaders } = context;
+      const name = this.settings.autoSniHeader === "" ? requestHeaders?.authority : requestHeaders?.get(this.settings.autoSniHeader);
+      sni = name === undefined || name === "" ? undefined : name.replace(/:\d+$/, "");
+    }
+    return host.pool(priority, sni);
+  }
+
+  tcpConnection(priority: Priority, context: LoadBalancerContext, callbacks: TcpPoolCallbacks): PoolRequest | undefined {
+    const host = this.#choose(context);
+    return host === undefined ? undefined : TcpRequest.start(this, host, priority, callbacks);
+  }
+
+  get httpClient(): AsyncHttpClient {
+    return (this.#httpClient ??= new ClusterHttpClient(this));
+  }
+
+  hosts(): readonly HostImpl[] {
+    return this.#list;
+  }
+
+  #choose(context: LoadBalancerContext): HostImpl | undefined {
+    const wanted = context.overrideHost;
+    if (wanted !== undefined) {
+      const host = this.#list.find((candidate) => candidate.address.text === wanted.address);
+      if (host !== undefined && (host.health === "healthy" || host.health === "degraded")) return host;
+      if (wanted.strict) return undefined;
+    }
+    const host = this.#balancer.choose(context) as HostImpl | undefined;
+    if (host === undefined) this.stats.upstream_cx_none_healthy.inc();
+    return host;
+  }
+
+  // ---- members -------------------------------------------------------------------------------------------------------------------
+
+  update(update: HostUpdate): void {
+    // The shared cells come with the first update, before there are pools; later updates name the same memory.
+    if (!this.#shared) {
+      this.#shared = true;
+      this.#cells = update.cells;
+      this.#resources = this.#makeResources();
+    }
+    const next = new Map<string, HostImpl>();
+    for (const data of update.hosts) {
+      const key = hostKey(data);
+      const known = this.#hosts.get(key);
+      if (known !== undefined) {
+        known.update(data);
+        next.set(key, known);
+      } else next.set(key, new HostImpl(this, data));
+    }
+    for (const [key, host] of this.#hosts) if (!next.has(key)) host.drain();
+    this.#hosts = next;
+    this.#list = [...next.values()];
+    this.#balancer.update(this.#list);
+  }
+
+  /** No new requests come; those under way end as they would. */
+  drain(): void {
+    for (const host of this.#list) host.drain();
+  }
+
+  close(): void {
+    for (const host of this.#list) host.close();
+  }
+
+  #makeResources(): { readonly default: CellsResourceManager; readonly high: CellsResourceManager } {
+    const { stats } = this;
+    const { concurrency, workerIndex, runtime } = this.#environment;
+    const make = (priority: 0 | 1): CellsResourceManager =>
+      new CellsResourceManager({
+        cells: this.#cells,
+        threads: concurrency,
+        thread: Math.max(0, workerIndex),
+        priority,
+        limits: priority === 0 ? this.settings.thresholds.default : this.settings.thresholds.high,
+        runtime,
+        cluster: this.settings.name,
+        overflow: { connections: stats.upstream_cx_overflow, pending: stats.upstream_rq_pending_overflow, retries: stats.upstream_rq_retry_overflow },
+      });
+    return { default: make(0), high: make(1) };
+  }
+}

@@ -1,0 +1,127 @@
+/** A host on one worker: its statistics and its pools live as long as it is a member. */
+import type { Address } from "../net/connection.ts";
+import type { StatsStore } from "../stats/stats.ts";
+import type { ClusterCore } from "./cluster-core.ts";
+import type { HostData } from "./hosts.ts";
+import { Http1Pool } from "./http1-pool.ts";
+import type { Host, HostStats, Priority } from "./upstream.ts";
+
+/** Names of a host's statistics begin so: they are not listed, /clusters reads them. */
+export function hostStatPrefix(cluster: string, address: string): string {
+  return `\u0000host|${cluster}|${address}|`;
+}
+
+function hostStats(store: StatsStore, cluster: string, address: string): HostStats {
+  const prefix = hostStatPrefix(cluster, address);
+  return {
+    cx_total: store.counter(`${prefix}cx_total`),
+    cx_active: store.gauge(`${prefix}cx_active`),
+    cx_connect_fail: store.counter(`${prefix}cx_connect_fail`),
+    rq_total: store.counter(`${prefix}rq_total`),
+    rq_timeout: store.counter(`${prefix}rq_timeout`),
+    rq_success: store.counter(`${prefix}rq_success`),
+    rq_error: store.counter(`${prefix}rq_error`),
+    rq_active: store.gauge(`${prefix}rq_active`),
+  };
+}
+
+/** Pools for different SNI names of one host at most; beyond, the oldest is drained. */
+const maxPools = 256;
+
+export class HostImpl implements Host {
+  address: Address;
+  hostname: string;
+  healthCheckHostname: string;
+  weight: number;
+  priority: number;
+  locality: Host["locality"];
+  metadata: Host["metadata"];
+  canary: boolean;
+  health: Host["health"];
+  readonly cluster: ClusterCore;
+  readonly stats: HostStats;
+  #default: Http1Pool | undefined = undefined;
+  #high: Http1Pool | undefined = undefined;
+  #bySni: Map<string, Http1Pool> | undefined = undefined;
+  #data: HostData;
+
+  constructor(cluster: ClusterCore, data: HostData) {
+    this.cluster = cluster;
+    this.#data = data;
+    this.stats = hostStats(cluster.store, cluster.name, data.address.text);
+    this.address = data.address;
+    this.hostname = data.hostname;
+    this.healthCheckHostname = data.healthCheckHostname;
+    this.weight = data.weight;
+    this.priority = data.priority;
+    this.locality = data.locality;
+    this.metadata = data.metadata;
+    this.canary = isCanary(data);
+    this.health = healthOf(data);
+  }
+
+  get data(): HostData {
+    return this.#data;
+  }
+
+  update(data: HostData): void {
+    this.#data = data;
+    this.address = data.address;
+    this.hostname = data.hostname;
+    this.healthCheckHostname = data.healthCheckHostname;
+    this.weight = data.weight;
+    this.priority = data.priority;
+    this.locality = data.locality;
+    this.metadata = data.metadata;
+    this.canary = isCanary(data);
+    this.health = healthOf(data);
+  }
+
+  pool(priority: Priority, sni: string | undefined): Http1Pool {
+    if (sni !== undefined) {
+      const key = `${priority}|${sni}`;
+      const pools = (this.#bySni ??= new Map());
+      let pool = pools.get(key);
+      if (pool === undefined) {
+        if (pools.size >= maxPools) {
+          const [oldest] = pools;
+          oldest[1].drain();
+          pools.delete(oldest[0]);
+        }
+        pool = new Http1Pool(this.cluster, this, priority, sni);
+        pools.set(key, pool);
+      }
+      return pool;
+    }
+    if (priority === "high") return (this.#high ??= new Http1Pool(this.cluster, this, "high", undefined));
+    return (this.#default ??= new Http1Pool(this.cluster, this, "default", undefined));
+  }
+
+  drain(): void {
+    for (const pool of this.#pools()) pool.drain();
+  }
+  close(): void {
+    for (const pool of this.#pools()) pool.close();
+  }
+
+  #pools(): Http1Pool[] {
+    return [this.#default, this.#high, ...(this.#bySni?.values() ?? [])].filter((pool) => pool !== undefined);
+  }
+}
+
+function isCanary(data: HostData): boolean {
+  return data.metadata["envoy.lb"]?.["canary"] === true;
+}
+
+function healthOf(data: HostData): Host["health"] {
+  switch (data.health) {
+    case "healthy":
+      return "healthy";
+    case "degraded":
+      return "degraded";
+    case "timeout":
+      return "timeout";
+    default:
+      return "unhealthy";
+  }
+}

@@ -1,0 +1,105 @@
+/** A raw connection to a host, for TCP proxying and CONNECT: made for one user, never shared. */
+import type { ConnectionCallbacks, ConnectionEvent } from "../net/connection.ts";
+import { connect, type SocketConnection } from "../net/socket-connection.ts";
+import type { Timer } from "../net/timer-wheel.ts";
+import type { ClusterCore } from "./cluster-core.ts";
+import type { HostImpl } from "./host.ts";
+import type { PoolRequest, Priority, TcpPoolCallbacks } from "./upstream.ts";
+
+export class TcpRequest implements PoolRequest, ConnectionCallbacks {
+  readonly #cluster: ClusterCore;
+  readonly #host: HostImpl;
+  readonly #priority: Priority;
+  #callbacks: TcpPoolCallbacks | undefined;
+  readonly #connection: SocketConnection;
+  readonly #timer: Timer;
+  readonly #startedMs: number;
+  #connectedMs = 0;
+  #timedOut = false;
+  #closed = false;
+
+  static start(cluster: ClusterCore, host: HostImpl, priority: Priority, callbacks: TcpPoolCallbacks): PoolRequest {
+    if (!cluster.resourceManager(priority).tryAcquireConnection()) {
+      callbacks.onPoolFailure("overflow", "", host);
+      return { cancel: () => {} };
+    }
+    return new TcpRequest(cluster, host, priority, callbacks);
+  }
+
+  private constructor(cluster: ClusterCore, host: HostImpl, priority: Priority, callbacks: TcpPoolCallbacks) {
+    this.#cluster = cluster;
+    this.#host = host;
+    this.#priority = priority;
+    this.#callbacks = callbacks;
+    const { stats, settings, timers } = cluster;
+    stats.upstream_cx_total.inc();
+    stats.upstream_cx_active.inc();
+    host.stats.cx_total.inc();
+    host.stats.cx_active.inc();
+    this.#startedMs = cluster.now();
+    const transport = settings.transportSocket;
+    this.#connection = connect(host.address, {
+      timers,
+      side: "upstream",
+      bufferLimitBytes: settings.perConnectionBufferLimitBytes,
+      tls: transport?.options({ hostname: host.hostname, sni: undefined }),
+      accept: transport?.accept === undefined ? undefined : (socket) => transport.accept?.(socket),
+      bindAddress: settings.bindAddress,
+      keepAliveMs: settings.keepAliveMs,
+    });
+    this.#connection.addCallbacks(this);
+    this.#timer = timers.createTimer(() => {
+      this.#timedOut = true;
+      stats.upstream_cx_connect_timeout.inc();
+      this.#connection.close("no_flush", "connect timeout");
+    });
+    this.#timer.enable(settings.connectTimeoutMs);
+  }
+
+  /** Before the connection is handed over. */
+  cancel(): void {
+    if (this.#callbacks === undefined) return;
+    this.#callbacks = undefined;
+    this.#cluster.stats.upstream_rq_cancelled.inc();
+    this.#connection.close("no_flush");
+  }
+
+  onEvent(event: ConnectionEvent): void {
+    const { stats } = this.#cluster;
+    if (event === "connected") {
+      this.#timer.disable();
+      this.#connectedMs = this.#cluster.now();
+      stats.upstream_cx_connect_ms.record(Math.round(this.#connectedMs - this.#startedMs));
+      const callbacks = this.#callbacks;
+      this.#callbacks = undefined;
+      callbacks?.onPoolReady(this.#connection, this.#host);
+      return;
+    }
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#timer.disable();
+    stats.upstream_cx_active.dec();
+    this.#host.stats.cx_active.dec();
+    this.#cluster.resourceManager(this.#priority).releaseConnection();
+    stats.upstream_cx_rx_bytes_total.add(this.#connection.bytesReceived);
+    stats.upstream_cx_tx_bytes_total.add(this.#connection.bytesSent);
+    if (this.#connectedMs === 0) {
+      if (!this.#timedOut) stats.upstream_cx_connect_fail.inc();
+      this.#host.stats.cx_connect_fail.inc();
+      const callbacks = this.#callbacks;
+      this.#callbacks = undefined;
+      callbacks?.onPoolFailure(
+        this.#timedOut ? "timeout" : event === "local_close" ? "local_connection_failure" : "remote_connection_failure",
+        this.#connection.transportFailureReason,
+        this.#host,
+      );
+      return;
+    }
+    stats.upstream_cx_destroy.inc();
+    (event === "remote_close" ? stats.upstream_cx_destroy_remote : stats.upstream_cx_destroy_local).inc();
+    stats.upstream_cx_length_ms.record(Math.round(this.#cluster.now() - this.#connectedMs));
+  }
+
+  onAboveWriteBufferHighWatermark(): void {}
+  onBelowWriteBufferLowWatermark(): void {}
+}
