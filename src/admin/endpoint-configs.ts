@@ -65,6 +65,6 @@ function addressMessage(address: Address): Typed {
 /** envoy.config.core.v3.HealthStatus: 1 HEALTHY, 2 UNHEALTHY, 5 DEGRADED. */
 function healthStatus(host: AdminHost): number {
   const flags = host.healthFlags;
-  if (flags.some((flag) => flag.startsWith("failed_") || flag === "active_hc_timeout")) return 2;
+  if (flags.some((flag) => flag.startsWith("failed_") || flag === "active_hc_timeout" || flag === "eds_status_draining")) return 2;
   return flags.some((flag) => flag.startsWith("degraded_")) ? 5 : 1;
 }

@@ -41,10 +41,13 @@ export function fakeStats(stats: readonly ShownStat[] = [], histograms: readonly
   };
 }
 
-export function fakeServer(yaml = "", changes: Partial<AdminServer> = {}): FakeServer {
+const adminYaml = "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 9901}}}";
+
+/** `yaml`: the bootstrap besides `admin`. */
+export function fakeServer(yaml = "", changes: Partial<AdminServer> = {}, admin = adminYaml): FakeServer {
   const calls: string[] = [];
   const { bootstrap, findings } = loadBootstrap({
-    configYaml: `admin: {address: {socket_address: {address: 127.0.0.1, port_value: 9901}}}\n${yaml}`,
+    configYaml: `${admin}\n${yaml}`,
     allowUnknownStatic: false,
   });
   if (bootstrap === undefined) throw new Error(findings.map((finding) => finding.text).join("\n"));

@@ -1,0 +1,67 @@
+/** Clusters and their hosts as /clusters shows them: members from the main thread, statistics of hosts from all threads. */
+import type { AdminCluster, AdminHealthFlag, AdminHost, AdminHostStats, AdminThresholds } from "../admin/server.ts";
+import type { RuntimeSnapshot } from "../runtime/runtime.ts";
+import { hostStatPrefix } from "../upstream/host.ts";
+import type { ConfiguredHealth, HostData } from "../upstream/hosts.ts";
+import type { ClusterView } from "../upstream/main-clusters.ts";
+import type { Thresholds } from "../upstream/settings.ts";
+
+const statNames = [
+  "cx_active",
+  "cx_connect_fail",
+  "cx_total",
+  "rq_active",
+  "rq_error",
+  "rq_pending_active",
+  "rq_success",
+  "rq_timeout",
+  "rq_total",
+] as const satisfies readonly (keyof AdminHostStats)[];
+
+/** `read`: a statistic of all threads by its name, 0 where there is none. */
+export function adminClusters(views: readonly ClusterView[], runtime: RuntimeSnapshot, read: (name: string) => number): AdminCluster[] {
+  return views.map(({ settings, hosts }) => ({
+    name: settings.name,
+    observabilityName: settings.observabilityName,
+    addedViaApi: false,
+    circuitBreakers: {
+      default: thresholds(settings.name, "default", settings.thresholds.default, runtime),
+      high: thresholds(settings.name, "high", settings.thresholds.high, runtime),
+    },
+    hosts: hosts.map((host) => adminHost(settings.name, host, read)),
+  }));
+}
+
+/** Limits as they are now: runtime keys win over the configuration. */
+function thresholds(cluster: string, priority: string, limits: Thresholds, runtime: RuntimeSnapshot): AdminThresholds {
+  const prefix = `circuit_breakers.${cluster}.${priority}.`;
+  return {
+    maxConnections: runtime.number(`${prefix}max_connections`, limits.maxConnections),
+    maxPendingRequests: runtime.number(`${prefix}max_pending_requests`, limits.maxPendingRequests),
+    maxRequests: runtime.number(`${prefix}max_requests`, limits.maxRequests),
+    maxRetries: runtime.number(`${prefix}max_retries`, limits.maxRetries),
+  };
+}
+
+const flags: Record<ConfiguredHealth, readonly AdminHealthFlag[]> = {
+  healthy: [],
+  degraded: ["degraded_eds_health"],
+  unhealthy: ["failed_eds_health"],
+  timeout: ["failed_eds_health"],
+  draining: ["eds_status_draining"],
+};
+
+function adminHost(cluster: string, host: HostData, read: (name: string) => number): AdminHost {
+  const prefix = hostStatPrefix(cluster, host.address.text);
+  const stats = Object.fromEntries(statNames.map((name) => [name, read(prefix + name)])) as unknown as AdminHostStats;
+  return {
+    address: host.address,
+    stats,
+    hostname: host.hostname,
+    healthFlags: flags[host.health],
+    weight: host.weight,
+    locality: host.locality,
+    canary: host.metadata["envoy.lb"]?.["canary"] === true,
+    priority: host.priority,
+  };
+}
