@@ -203,6 +203,7 @@ export class Server {
   /** Brings gauges up to date that are read, not counted. */
   refreshStats(): void {
     this.#updateServerStats();
+    this.#clusters?.refresh();
   }
 
   /** A flush now, as the timer does it: histograms of all threads are merged when it resolves. */
