@@ -9,7 +9,7 @@ import type { Route } from "../router/route.ts";
 import type { ClusterInfo, Host } from "../upstream/upstream.ts";
 import type { BytesMeter } from "./codec.ts";
 
-/** Bit of each response flag; names as Envoy's access log prints (short) and %RESPONSE_FLAGS_LONG%. Order is the printing order. */
+/** Bit of each response flag; names as Envoy's access log prints (short) and %RESPONSE_FLAGS_LONG%. */
 export const responseFlags = {
   LH: { bit: 0, long: "FailedLocalHealthCheck" },
   UH: { bit: 1, long: "NoHealthyUpstream" },
@@ -96,6 +96,8 @@ export class StreamInfo {
   responseCodeDetails: string | undefined = undefined;
   connectionTerminationDetails: string | undefined = undefined;
   flags = 0;
+  /** The flags in the order in which they were set, which is the order that logs print them in. */
+  flagNames: ResponseFlag[] | undefined = undefined;
   /** Body bytes. */
   bytesReceived = 0;
   bytesSent = 0;
@@ -164,7 +166,11 @@ export class StreamInfo {
   }
 
   setFlag(flag: ResponseFlag): void {
-    this.flags |= 1 << responseFlags[flag].bit;
+    const bit = 1 << responseFlags[flag].bit;
+    if ((this.flags & bit) !== 0) return;
+    this.flags |= bit;
+    if (this.flagNames === undefined) this.flagNames = [flag];
+    else this.flagNames.push(flag);
   }
 
   hasFlag(flag: ResponseFlag): boolean {

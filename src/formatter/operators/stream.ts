@@ -1,7 +1,7 @@
 /** Operators about the exchange as a whole: times, sizes, outcome, names and ids. */
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
-import { type ResponseFlag, responseFlags, type StreamInfo } from "../../http/stream-info.ts";
+import { responseFlags, type StreamInfo } from "../../http/stream-info.ts";
 import type { FormatContext, Operator } from "../formatter.ts";
 import { compileDefaultTimeFormat, compileTimeFormat, type TimeFormatter } from "../time-format.ts";
 import { FormatError, nonEmpty, number, type OperatorRow, type OperatorTable, text, toBytes, truncate } from "./operator.ts";
@@ -52,19 +52,12 @@ const timePoints: Readonly<Record<string, (info: StreamInfo) => number | undefin
 };
 const unitsPerMs: Readonly<Record<string, number>> = { ms: 1, us: 1e3, ns: 1e6 };
 
-interface FlagText {
-  readonly bits: number;
-  readonly short: string;
-  readonly long: string;
-}
-const flagNames = (Object.keys(responseFlags) as ResponseFlag[]).map((name) => ({ bit: responseFlags[name].bit, short: name, long: responseFlags[name].long }));
-/** The last combination: most requests have none or one flag. */
-let lastFlags: FlagText = { bits: 0, short: "-", long: "-" };
-function flagText(bits: number): FlagText {
-  if (bits === lastFlags.bits) return lastFlags;
-  const set = flagNames.filter((flag) => (bits & (1 << flag.bit)) !== 0);
-  lastFlags = { bits, short: set.map((flag) => flag.short).join(",") || "-", long: set.map((flag) => flag.long).join(",") || "-" };
-  return lastFlags;
+/** "URX,UF", in the order in which the flags were set. */
+function flagText(info: StreamInfo, form: "short" | "long"): string {
+  const names = info.flagNames;
+  if (names === undefined) return "-";
+  if (names.length === 1) return form === "short" ? names[0] : responseFlags[names[0]].long;
+  return names.map((name) => (form === "short" ? name : responseFlags[name].long)).join(",");
 }
 
 const space = /[ \t\n\v\f\r]/g;
@@ -173,8 +166,8 @@ export const streamOperators: OperatorTable = {
         : { text: ({ info }) => (info.responseCodeDetails === undefined ? undefined : underscoreSpaces(info.responseCodeDetails)) },
   },
   CONNECTION_TERMINATION_DETAILS: nonEmpty(({ info }) => info.connectionTerminationDetails),
-  RESPONSE_FLAGS: text(({ info }) => (info.flags === 0 ? "-" : flagText(info.flags).short)),
-  RESPONSE_FLAGS_LONG: text(({ info }) => (info.flags === 0 ? "-" : flagText(info.flags).long)),
+  RESPONSE_FLAGS: text(({ info }) => flagText(info, "short")),
+  RESPONSE_FLAGS_LONG: text(({ info }) => flagText(info, "long")),
   CUSTOM_FLAGS: nonEmpty(({ info }) => info.customFlags),
   LOCAL_REPLY_BODY: { parameters: "none", make: () => ({ text: (context) => context.localReplyBody }) },
   ACCESS_LOG_TYPE: text((context) => context.accessLogType),

@@ -309,6 +309,7 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
   }
 
   protected send1xx(headers: ResponseHeaders): void {
+    if (!this.settings.proxy100Continue) return;
     this.#count(headers.status);
     finalizeResponse(headers, this.requestHeaders, this, true);
     this.encoder?.encode1xxHeaders(headers);
@@ -379,6 +380,9 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
     }
     const started = this.responseHeaders !== undefined;
     const headers = new ResponseHeaders(reply.status);
+    // Whoever answers a routed request, its route's response fields go with the answer. (A direct response adds its own.)
+    const { route } = info;
+    if (route !== undefined && route.kind !== "direct" && this.requestHeaders !== undefined) route.finalizeResponseHeaders(headers, info, this.requestHeaders);
     reply.modifyHeaders?.(headers);
     this.responseHeaders = headers;
     info.responseCode = reply.status;

@@ -27,6 +27,7 @@ export function compileRouter(message: AnyMessage, context: CompileContext, scop
     suppressEnvoyHeaders: router?.suppressEnvoyHeaders ?? false,
     respectExpectedTimeout: router?.respectExpectedRqTimeout ?? false,
     suppressGrpcFailureCodes: router?.suppressGrpcRequestFailureCodeStats ?? false,
+    rejectEarlyConnectData: router?.rejectConnectRequestEarlyData ?? false,
     strictHeaders,
     upstreamLog:
       logger === noAccessLog
@@ -48,6 +49,7 @@ export default {
       "strict_check_headers",
       "respect_expected_rq_timeout",
       "suppress_grpc_request_failure_code_stats",
+      "reject_connect_request_early_data",
     ],
     "envoy.extensions.filters.http.router.v3.Router.UpstreamAccessLogOptions": "*",
   },

@@ -19,7 +19,7 @@ import { Timer, type TimerWheel } from "../../net/timer-wheel.ts";
 import type { Host, LoadBalancerContext, OutlierResult, ThreadLocalCluster } from "../../upstream/upstream.ts";
 import type { DirectRoute, ForwardRoute } from "../route.ts";
 import { ConnectSource } from "./connect-upstream.ts";
-import { grpcStatus, grpcToHttpStatus, isGrpcContentType } from "./grpc.ts";
+import { grpcStatus, grpcToHttpStatus, isGrpcContentType, wholeNumber } from "./grpc.ts";
 import { internalRedirect } from "./internal-redirect.ts";
 import { RequestStats } from "./request-stats.ts";
 import { resetBody, resetDetails, resetMeaning } from "./reset-reason.ts";
@@ -144,7 +144,11 @@ export class RouterFilter extends RequestStats implements HttpFilter, LoadBalanc
     this.#attempts = 1;
     info.attemptCount = 1;
     this.bufferLimit = callbacks.decoderBufferLimit;
+    this.#setTimeouts(headers);
+    const fields = headers.list.length;
     route.finalizeRequestHeaders(headers, info, config.suppressEnvoyHeaders);
+    // Header changes of the route may have brought fields of ours.
+    if (headers.list.length !== fields) this.#scan(headers);
     const source = this.#chooseSource();
     if (source === undefined) {
       this.#noHealthyUpstream();
@@ -159,6 +163,7 @@ export class RouterFilter extends RequestStats implements HttpFilter, LoadBalanc
   }
 
   decodeData(data: Buffer, endStream: boolean): FilterDataStatus {
+    if (this.config.rejectEarlyConnectData && !this.responseStarted && this.headers.method === "CONNECT" && data.length > 0) return this.#rejectEarlyData();
     let keeps = this.#retryState?.enabled === true || this.forwardRoute.internalRedirect !== undefined;
     if (keeps && !this.#bodyOverflowed && this.bufferLimit > 0 && this.#bodyBytes + data.length > this.bufferLimit) {
       this.counters.retryOrShadowAbandoned.inc();
@@ -191,6 +196,15 @@ export class RouterFilter extends RequestStats implements HttpFilter, LoadBalanc
     this.#newest?.sendTrailers(trailers);
     this.#onRequestComplete();
     return "stop";
+  }
+
+  /** Data of a CONNECT request that came before the tunnel stood (reject_connect_request_early_data). */
+  #rejectEarlyData(): FilterDataStatus {
+    this.#resetAll();
+    this.#shadows?.cancel();
+    this.#cleanup();
+    this.#reply(400, "", "early_connect_data", undefined);
+    return "stop_no_buffer";
   }
 
   onDestroy(): void {
@@ -262,33 +276,35 @@ export class RouterFilter extends RequestStats implements HttpFilter, LoadBalanc
     return true;
   }
 
-  /** All that the first try needs, once there is a host to try. */
-  #prepare(headers: RequestHeaders, endStream: boolean): void {
-    const { config, forwardRoute: route, callbacks } = this;
+  #setTimeouts(headers: RequestHeaders): void {
+    const { config, forwardRoute: route } = this;
     const { names } = config;
-    // Header changes of the route may have brought fields of ours.
-    const hasFields = this.#hasEnvoyFields || route.maxGrpcTimeoutMs !== undefined;
+    const hasFields = this.#hasEnvoyFields;
     this.#hedges = route.hedgePolicy.hedgeOnPerTryTimeout;
     if (hasFields) {
       const hedge = headers.get(names.hedgeOnPerTryTimeout);
       if (hedge === "true" || hedge === "false") this.#hedges = hedge === "true";
     }
-    const timeouts = finalTimeouts(route, headers, this.#isGrpc, hasFields, { names, respectExpected: config.respectExpectedTimeout });
-    this.timeouts = timeouts;
+    this.timeouts = finalTimeouts(route, headers, this.#isGrpc, hasFields, { names, respectExpected: config.respectExpectedTimeout });
     this.#setTimeoutHeaders(0);
     this.maxStreamDurationMs = this.#cluster.info.maxStreamDurationMs ?? 0;
     if (hasFields) {
       const duration = headers.get(names.streamDuration);
       if (duration !== undefined) {
-        this.maxStreamDurationMs = /^\d{1,15}$/.test(duration) ? Number(duration) : this.maxStreamDurationMs;
+        this.maxStreamDurationMs = wholeNumber(duration) ?? this.maxStreamDurationMs;
         headers.remove(names.streamDuration);
       }
       if (headers.remove(names.timeoutAltResponse) > 0) this.#timeoutStatus = 204;
     }
     if (route.virtualHost.includeRequestAttemptCount) headers.set(names.attemptCount, "1");
-    if (hasFields || route.retryPolicy !== undefined)
-      this.#retryState = createRetryState(route.retryPolicy, headers, hasFields, {
-        names,
+  }
+
+  /** All that the first try needs, once there is a host to try. */
+  #prepare(headers: RequestHeaders, endStream: boolean): void {
+    const { config, forwardRoute: route, callbacks } = this;
+    if (this.#hasEnvoyFields || route.retryPolicy !== undefined)
+      this.#retryState = createRetryState(route.retryPolicy, headers, this.#hasEnvoyFields, {
+        names: config.names,
         timers: this.timers,
         runtime: config.context.runtime,
         random: config.random,
@@ -298,7 +314,7 @@ export class RouterFilter extends RequestStats implements HttpFilter, LoadBalanc
         routeStats: this.routeStats,
       });
     if (route.mirrors.length > 0) {
-      this.#shadows = ShadowStreams.start(route, headers, callbacks, config, timeouts.globalMs);
+      this.#shadows = ShadowStreams.start(route, headers, callbacks, config, this.timeouts.globalMs);
       this.#shadows?.sendHeaders(endStream);
     }
   }
@@ -400,26 +416,42 @@ export class RouterFilter extends RequestStats implements HttpFilter, LoadBalanc
   onHostSelected(host: Host, upstream: UpstreamInfo, meter: BytesMeter): void {
     const info = this.callbacks.streamInfo;
     host.monitor?.putResult("local_origin_connect_success", undefined);
-    this.#onHostAttempted(host, upstream);
+    info.upstream = upstream;
+    // The try that counts in the end names the host that was tried.
+    info.attemptedHosts = [{ host, connectionId: upstream.connectionId }];
+    const before = info.upstreamMeter;
+    if (before !== undefined) addBytes(meter, before);
     info.upstreamMeter = meter;
+    this.#retryState?.onHostAttempted(host);
     this.virtualCluster?.onRequest();
     this.routeStats?.onRequest();
-    if (!this.#watchesDownstream) {
-      this.#watchesDownstream = true;
-      this.callbacks.addDownstreamWatermarkCallbacks(this);
-    }
+    if (this.#watchesDownstream) return;
+    this.#watchesDownstream = true;
+    this.callbacks.addDownstreamWatermarkCallbacks(this);
   }
 
   onHostFailed(host: Host | undefined, upstream: UpstreamInfo): void {
-    if (host !== undefined) this.#onHostAttempted(host, upstream);
-    else this.callbacks.streamInfo.upstream = upstream;
-  }
-
-  #onHostAttempted(host: Host, upstream: UpstreamInfo): void {
     const info = this.callbacks.streamInfo;
     info.upstream = upstream;
-    (info.attemptedHosts ??= []).push({ host, connectionId: upstream.connectionId });
-    this.#retryState?.onHostAttempted(host);
+    info.attemptedHosts = undefined;
+    if (host !== undefined) this.#retryState?.onHostAttempted(host);
+  }
+
+  /** The upstream would not speak WebSocket: its head goes back, and nothing else. */
+  onWebSocketRefused(request: UpstreamRequest, headers: ResponseHeaders): void {
+    this.#dropRetryState();
+    this.#remove(request);
+    request.reset();
+    this.#cleanup();
+    this.callbacks.sendLocalReply({
+      status: headers.status,
+      details: "websocket_handshake_unsuccessful",
+      modifyHeaders: (reply) => {
+        headers.forEach((name, value) => {
+          if (name !== "content-length" && name !== "transfer-encoding" && name !== "content-type") reply.add(name, value);
+        });
+      },
+    });
   }
 
   onUpstream1xxHeaders(request: UpstreamRequest, headers: ResponseHeaders): void {
@@ -436,7 +468,6 @@ export class RouterFilter extends RequestStats implements HttpFilter, LoadBalanc
     const info = callbacks.streamInfo;
     const host = request.host as Host;
     const { status } = headers;
-    this.#modifyHeaders(headers);
     const grpc = this.#isGrpc ? grpcStatus(headers) : undefined;
     const grpcHttp = grpc === undefined ? 0 : grpcToHttpStatus(grpc);
     if (host.monitor !== undefined) {
@@ -484,6 +515,7 @@ export class RouterFilter extends RequestStats implements HttpFilter, LoadBalanc
     if (this.#cookies !== undefined) for (const cookie of this.#cookies) headers.add("set-cookie", cookie);
     info.responseCode = status;
     route.finalizeResponseHeaders(headers, info, this.headers);
+    this.#modifyHeaders(headers);
     this.responseStarted = true;
     info.upstream = request.upstream;
     this.#resetOthers(request);
@@ -675,6 +707,11 @@ export class RouterFilter extends RequestStats implements HttpFilter, LoadBalanc
       const body = this.#body;
       const verdict = internalRedirect(this.forwardRoute, this.headers, response, callbacks, this.config);
       if (verdict === "same_body" && body !== undefined) callbacks.setDecodingBuffer(Buffer.concat(body));
+      const info = callbacks.streamInfo;
+      if (verdict !== undefined) {
+        info.responseCode = response.status;
+        info.responseCodeDetails = "internal_redirect";
+      }
       if (verdict !== undefined && callbacks.recreateStream()) {
         counters.redirectSucceeded.inc();
         return true;
@@ -776,4 +813,12 @@ export class RouterFilter extends RequestStats implements HttpFilter, LoadBalanc
     this.#responseTimer = undefined;
     this.#body = undefined;
   }
+}
+
+/** The bytes of a request are those of all its tries. */
+function addBytes(to: BytesMeter, from: BytesMeter): void {
+  to.wireBytesReceived += from.wireBytesReceived;
+  to.wireBytesSent += from.wireBytesSent;
+  to.headerBytesReceived += from.headerBytesReceived;
+  to.headerBytesSent += from.headerBytesSent;
 }

@@ -85,7 +85,7 @@ export function parseLocation(location: string): { readonly scheme: string; read
   // The fragment is the client's business (RFC 9110 7.1).
   const hash = rest.indexOf("#");
   const path = hash < 0 ? rest : rest.slice(0, hash);
-  return { scheme: scheme.toLowerCase(), host, path: path.startsWith("/") ? path : `/${path}` };
+  return { scheme: scheme.toLowerCase(), host, path: path === "" ? "/" : path };
 }
 
 /**
@@ -145,8 +145,6 @@ export function internalRedirect(
     headers.scheme = scheme;
     headers.authority = authority;
     headers.path = path;
-    callbacks.clearRouteCache();
-    callbacks.route();
     return undefined;
   }
   // RFC 9110 15.4.4

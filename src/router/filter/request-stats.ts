@@ -27,8 +27,9 @@ export class RequestStats {
     this.counters = clusterCounters(cluster);
     this.routeStats = route.routeStats;
     if (virtualHost.otherVirtualCluster !== undefined) {
-      this.virtualCluster = virtualHost.virtualCluster(headers) ?? virtualHost.otherVirtualCluster;
-      info.virtualClusterName = this.virtualCluster.name;
+      const found = virtualHost.virtualCluster(headers);
+      this.virtualCluster = found ?? virtualHost.otherVirtualCluster;
+      info.virtualClusterName = found?.name;
     }
     this.#counts = config.dynamicStats && !info.isHealthCheck;
     this.#withoutCodes = isGrpc && config.suppressGrpcFailureCodes;
@@ -76,6 +77,7 @@ export class RequestStats {
     this.#chargeTime(counters, ms, canary);
     if (this.alternative !== undefined) this.#chargeTime(this.alternative, ms, canary);
     this.virtualCluster?.onResponseTime(ms);
+    this.routeStats?.onResponseTime(ms);
     const zone = host?.locality.zone ?? "";
     if (zone !== "" && this.config.zone !== "") counters.zone(this.config.zone, zone)?.chargeTime(ms);
   }

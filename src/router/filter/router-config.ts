@@ -35,6 +35,7 @@ export interface RouterConfig {
   readonly suppressEnvoyHeaders: boolean;
   readonly respectExpectedTimeout: boolean;
   readonly suppressGrpcFailureCodes: boolean;
+  readonly rejectEarlyConnectData: boolean;
   readonly strictHeaders: readonly StrictHeader[];
   readonly upstreamLog: UpstreamLogSettings | undefined;
   readonly context: Pick<CompileContext, "runtime" | "clusters">;

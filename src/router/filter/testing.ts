@@ -3,7 +3,7 @@ import type { RequestEncoder, ResponseDecoder, Stream, StreamCallbacks, StreamRe
 import type { DecoderFilterCallbacks, DownstreamWatermarkCallbacks, LocalReply } from "../../http/filter.ts";
 import { RequestHeaders, ResponseHeaders, Trailers } from "../../http/header-map.ts";
 import { FakeClock } from "../../http/manager/testing.ts";
-import { emptyUpstreamInfo, responseFlags, StreamInfo } from "../../http/stream-info.ts";
+import { emptyUpstreamInfo, StreamInfo } from "../../http/stream-info.ts";
 import { ipAddress } from "../../net/address.ts";
 import { type Timer, TimerWheel } from "../../net/timer-wheel.ts";
 import { loadExtensions, message, testContext } from "../../testing/compile-context.ts";
@@ -180,7 +180,12 @@ export class RouterHarness {
     const mirror = this.#cluster("mirror");
     const clusters = { get: (name: string) => (options.missingClusters ? undefined : name === "service" ? cluster : name === "mirror" ? mirror : undefined) };
     this.#hosts = (options.hosts ?? [{}]).map((fields, i) => this.#host(cluster.info, i, fields));
-    this.filter = new RouterFilter({ ...config, context: { runtime: context.runtime, clusters }, random: options.random ?? (() => 0.999), zone: options.zone ?? "" });
+    this.filter = new RouterFilter({
+      ...config,
+      context: { runtime: context.runtime, clusters },
+      random: options.random ?? (() => 0.999),
+      zone: options.zone ?? "",
+    });
     this.info = new StreamInfo(this.clock.now(), this.clock.wall());
     this.filter.setDecoderCallbacks(this.#callbacks(clusters));
   }
@@ -225,11 +230,9 @@ export class RouterHarness {
   get details(): string | undefined {
     return this.localReply?.details ?? this.info.responseCodeDetails;
   }
-  /** Response flags in Envoy's short form. */
+  /** Response flags in Envoy's short form, in the order in which they were set. */
   get flags(): string {
-    return Object.keys(responseFlags)
-      .filter((flag) => this.info.hasFlag(flag as keyof typeof responseFlags))
-      .join(",");
+    return this.info.flagNames?.join(",") ?? "";
   }
   /** A field of the response, also of a local reply. */
   field(name: string): string | undefined {

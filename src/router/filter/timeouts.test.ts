@@ -55,7 +55,10 @@ test("x-envoy-upstream-rq-timeout-alt-response", () => {
 
 test("gRPC timeouts: the request's, capped, less the offset", () => {
   const timeouts = (grpcTimeout: string | undefined, action: object): (string | undefined)[] => {
-    const bed = new RouterHarness({ action }).request({ "content-type": "application/grpc", ...(grpcTimeout === undefined ? {} : { "grpc-timeout": grpcTimeout }) });
+    const bed = new RouterHarness({ action }).request({
+      "content-type": "application/grpc",
+      ...(grpcTimeout === undefined ? {} : { "grpc-timeout": grpcTimeout }),
+    });
     return [bed.last.header("x-envoy-expected-rq-timeout-ms"), bed.last.header("grpc-timeout")];
   };
   assert.deepEqual(timeouts("5S", { max_grpc_timeout: "10s" }), ["5000", "5000m"]);
@@ -91,7 +94,10 @@ test("once the head has come, per-try timeouts do not count", () => {
 });
 
 test("per-try timeouts start when the request is complete", () => {
-  const bed = new RouterHarness({ action: { retry_policy: { retry_on: "connect-failure", per_try_timeout: "0.1s" } } }).request({}, { method: "POST", body: null });
+  const bed = new RouterHarness({ action: { retry_policy: { retry_on: "connect-failure", per_try_timeout: "0.1s" } } }).request(
+    {},
+    { method: "POST", body: null },
+  );
   bed.pass(500);
   assert.equal(bed.status, undefined);
   bed.data("", true).pass(120);
@@ -113,7 +119,9 @@ test("per-try idle timeout: each sign of life begins it again", () => {
 });
 
 test("hedging: the slow try goes on beside the new one, the first good answer wins", () => {
-  const options = { action: { timeout: "20s", retry_policy: { retry_on: "5xx", num_retries: 3, per_try_timeout: "0.1s" }, hedge_policy: { hedge_on_per_try_timeout: true } } };
+  const options = {
+    action: { timeout: "20s", retry_policy: { retry_on: "5xx", num_retries: 3, per_try_timeout: "0.1s" }, hedge_policy: { hedge_on_per_try_timeout: true } },
+  };
   let bed = new RouterHarness(options).request();
   assert.equal(bed.last.header("x-envoy-expected-rq-timeout-ms"), "20000");
   bed.pass(150);
@@ -135,13 +143,17 @@ test("hedging: the slow try goes on beside the new one, the first good answer wi
 });
 
 test("hedging by the request's own wish", () => {
-  const bed = new RouterHarness({ action: { retry_policy: { retry_on: "5xx", per_try_timeout: "0.1s" } } }).request({ "x-envoy-hedge-on-per-try-timeout": "true" });
+  const bed = new RouterHarness({ action: { retry_policy: { retry_on: "5xx", per_try_timeout: "0.1s" } } }).request({
+    "x-envoy-hedge-on-per-try-timeout": "true",
+  });
   bed.pass(150);
   assert.deepEqual([bed.tries.length, bed.tries[0].resetWith], [2, undefined]);
 });
 
 test("all tries are given up when the time of the whole is over", () => {
-  const bed = new RouterHarness({ action: { timeout: "0.3s", retry_policy: { retry_on: "5xx", num_retries: 5, per_try_timeout: "0.1s" }, hedge_policy: { hedge_on_per_try_timeout: true } } });
+  const bed = new RouterHarness({
+    action: { timeout: "0.3s", retry_policy: { retry_on: "5xx", num_retries: 5, per_try_timeout: "0.1s" }, hedge_policy: { hedge_on_per_try_timeout: true } },
+  });
   bed.request().pass(310);
   assert.deepEqual([bed.status, bed.details], [504, "response_timeout"]);
   assert.ok(bed.tries.every((one) => one.resetWith === "local_reset"));

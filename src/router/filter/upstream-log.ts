@@ -34,7 +34,6 @@ export class UpstreamLogEntry implements FormatContext {
     const { clock } = timers;
     const info = new StreamInfo(clock.now(), clock.wall());
     this.info = info;
-    info.protocol = parent.protocol;
     info.route = parent.route;
     info.routeName = parent.routeName;
     info.virtualHostName = parent.virtualHostName;
@@ -48,12 +47,10 @@ export class UpstreamLogEntry implements FormatContext {
     info.downstreamTls = parent.downstreamTls;
     info.requestedServerName = parent.requestedServerName;
     info.requestId = parent.requestId;
-    info.streamId = parent.streamId;
     info.traceId = parent.traceId;
     info.spanId = parent.spanId;
     info.isHealthCheck = parent.isHealthCheck;
     info.isShadow = parent.isShadow;
-    info.attemptCount = parent.attemptCount;
     info.connectionFilterState = parent.connectionFilterState;
     if (parent.filterState !== undefined) for (const [key, value] of parent.filterState) info.setFilterState(key, value);
     if (parent.hasDynamicMetadata) for (const [filter, values] of Object.entries(parent.dynamicMetadata)) info.setDynamicMetadata(filter, values);
@@ -63,8 +60,13 @@ export class UpstreamLogEntry implements FormatContext {
     this.info.setFlag(flag);
   }
 
-  onPoolReady(request: UpstreamRequest): void {
-    this.info.upstream = request.upstream;
+  onPoolReady(request: UpstreamRequest, meter: BytesMeter): void {
+    const { info } = this;
+    const { upstream } = request;
+    info.upstream = upstream;
+    info.upstreamMeter = meter;
+    info.protocol = upstream?.protocol;
+    if (upstream?.host !== undefined) info.attemptedHosts = [{ host: upstream.host, connectionId: upstream.connectionId }];
     const { onPoolReady, intervalMs } = this.#settings;
     if (onPoolReady) this.#write("UpstreamPoolReady");
     if (intervalMs > 0) {
@@ -79,10 +81,10 @@ export class UpstreamLogEntry implements FormatContext {
 
   /** Bytes of the request's and of the response's body. */
   onSent(bytes: number): void {
-    this.info.bytesReceived += bytes;
+    this.info.bytesSent += bytes;
   }
   onReceived(bytes: number): void {
-    this.info.bytesSent += bytes;
+    this.info.bytesReceived += bytes;
   }
 
   onHeaders(headers: ResponseHeaders): void {
@@ -98,11 +100,10 @@ export class UpstreamLogEntry implements FormatContext {
     this.info.setFlag(resetMeaning(reason).flag);
   }
 
-  end(request: UpstreamRequest, meter: BytesMeter | undefined): void {
+  end(request: UpstreamRequest): void {
     this.#timer?.disable();
     const { info } = this;
     info.upstream = request.upstream;
-    info.upstreamMeter = meter;
     info.endMs = this.#timers.clock.now();
     this.#write("UpstreamEnd");
   }

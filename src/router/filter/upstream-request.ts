@@ -113,7 +113,6 @@ export class UpstreamRequest implements ResponseDecoder, PoolCallbacks, StreamCa
     const encoder = this.#encoder;
     const complete = this.#encodeComplete && this.#decodeComplete;
     const waiting = this.#waiting;
-    if (!complete) this.#log?.setFlag("LR");
     this.finish();
     waiting?.cancel();
     if (encoder !== undefined && !complete) encoder.stream.resetStream("local_reset");
@@ -139,7 +138,7 @@ export class UpstreamRequest implements ResponseDecoder, PoolCallbacks, StreamCa
     this.#releaseHeld();
     while (this.#clientPauses > 0) this.#resumeClient();
     if (this.recordsBudget) this.#parent.recordPerTryBudget(this);
-    this.#log?.end(this, encoder?.stream.bytesMeter);
+    this.#log?.end(this);
   }
 
   /** The client's request has ended: tries that began before run against the clock from now on. */
@@ -192,7 +191,7 @@ export class UpstreamRequest implements ResponseDecoder, PoolCallbacks, StreamCa
     const { headers, forwardRoute } = parent;
     if (forwardRoute.autoHostRewrite && host.hostname !== "")
       replaceHost(headers, host.hostname, forwardRoute.appendXForwardedHost, parent.config.suppressEnvoyHeaders ? undefined : parent.config.names.prefix);
-    this.#log?.onPoolReady(this);
+    this.#log?.onPoolReady(this, encoder.stream.bytesMeter);
     upstream.firstTxByteMs = now;
     const paused = this.#paused !== undefined;
     if (paused) encoder.enableTcpTunneling();
@@ -218,16 +217,21 @@ export class UpstreamRequest implements ResponseDecoder, PoolCallbacks, StreamCa
     upstream.transportFailureReason = transportFailureReason;
     this.upstream = upstream;
     parent.onHostFailed(host, upstream);
-    this.onResetStream(reason === "timeout" ? "connection_timeout" : reason, transportFailureReason);
+    this.#onReset(reason === "timeout" ? "connection_timeout" : reason, transportFailureReason);
   }
 
   // ---- StreamCallbacks -------------------------------------------------------------------------------------------------
 
-  onResetStream(reason: StreamResetReason, details: string): void {
+  onResetStream(reason: StreamResetReason): void {
+    // What a codec has against its peer is for its own stats: answers name transport failures only.
+    this.#onReset(reason, "");
+  }
+
+  #onReset(reason: StreamResetReason, transportFailure: string): void {
     if (this.#done) return;
     this.awaitingHeaders = false;
     this.#log?.onReset(reason);
-    this.#parent.onUpstreamReset(this, reason, details);
+    this.#parent.onUpstreamReset(this, reason, transportFailure);
   }
 
   onAboveWriteBufferHighWatermark(): void {
@@ -257,6 +261,9 @@ export class UpstreamRequest implements ResponseDecoder, PoolCallbacks, StreamCa
     if (this.#paused === "connect" ? status >= 200 && status < 300 : this.#paused === "websocket" && status === 101) {
       this.#paused = undefined;
       this.#flush();
+    } else if (this.#paused === "websocket" && status < 400) {
+      parent.onWebSocketRefused(this, headers);
+      return;
     }
     if (endStream) {
       upstream.lastRxByteMs = now;
