@@ -5,6 +5,7 @@ import { honours as formatterHonours } from "../formatter/compile.ts";
 import { honours as listenerHonours } from "../listener/compile.ts";
 import { routingHonours } from "../router/honours.ts";
 import { honours as runtimeHonours } from "../runtime/layers.ts";
+import { honours as statsHonours } from "../stats/stats-config.ts";
 import { honours as upstreamHonours } from "../upstream/compile.ts";
 
 /** What the server itself reads of the bootstrap. */
@@ -17,4 +18,4 @@ const serverHonours: Honours = {
   "envoy.config.core.v3.Locality": "*",
 };
 
-export const coreHonours: readonly Honours[] = [serverHonours, runtimeHonours, formatterHonours, logFilterHonours, listenerHonours, upstreamHonours, ...routingHonours];
+export const coreHonours: readonly Honours[] = [serverHonours, runtimeHonours, formatterHonours, logFilterHonours, listenerHonours, statsHonours, upstreamHonours, ...routingHonours];

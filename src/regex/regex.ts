@@ -143,6 +143,17 @@ export class SafeRegex {
     return this.#linearEngine().test(decodeUtf8(text) ?? text);
   }
 
+  /** Where the first match and its groups lie in an ASCII text (index 0: all of it); undefined where nothing matches. */
+  groups(text: string): ({ readonly start: number; readonly end: number; readonly text: string } | undefined)[] | undefined {
+    const matcher = this.#linearEngine().matcher(text);
+    if (!matcher.find()) return undefined;
+    return Array.from({ length: this.groupCount + 1 }, (_, i) => {
+      const start = matcher.start(i);
+      const end = matcher.end(i);
+      return start < 0 ? undefined : { start, end, text: text.slice(start, end) };
+    });
+  }
+
   /** Replaces every match that does not overlap an earlier one, as RE2::GlobalReplace. */
   replaceAll(text: string, substitution: Substitution): string {
     if (isAscii(text)) {

@@ -2,8 +2,9 @@
  * The base id: a number that keeps the proxies of one host apart. A process holds a base id as long as it listens on the id's
  * control socket; over it a successor (--restart-epoch) asks its parent to hand over.
  */
-import { createConnection, createServer, type Server as NetServer } from "node:net";
+
 import { rmSync } from "node:fs";
+import { createConnection, createServer, type Server as NetServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 

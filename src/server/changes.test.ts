@@ -5,7 +5,19 @@ import { changesBetween, describeChanges, fingerprint } from "./changes.ts";
 const nameOf = (x: { name: string }): string => x.name;
 
 test("names what was added, changed and removed", () => {
-  const changes = changesBetween([{ name: "a", v: 1 }, { name: "b", v: 1 }, { name: "c", v: 1 }], [{ name: "b", v: 2 }, { name: "c", v: 1 }, { name: "d", v: 1 }], nameOf);
+  const changes = changesBetween(
+    [
+      { name: "a", v: 1 },
+      { name: "b", v: 1 },
+      { name: "c", v: 1 },
+    ],
+    [
+      { name: "b", v: 2 },
+      { name: "c", v: 1 },
+      { name: "d", v: 1 },
+    ],
+    nameOf,
+  );
   assert.deepEqual([changes.added.map(nameOf), changes.updated.map(nameOf), changes.removed.map(nameOf)], [["d"], ["b"], ["a"]]);
   assert.deepEqual(describeChanges("clusters", changes, nameOf), ["clusters: added d; changed b; removed a"]);
 });

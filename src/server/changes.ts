@@ -15,7 +15,12 @@ export function fingerprint(message: unknown): string {
   });
 }
 
-export function changesBetween<T>(before: readonly T[], after: readonly T[], nameOf: (item: T) => string, same: (a: T, b: T) => boolean = (a, b) => fingerprint(a) === fingerprint(b)): Changes<T> {
+export function changesBetween<T>(
+  before: readonly T[],
+  after: readonly T[],
+  nameOf: (item: T) => string,
+  same: (a: T, b: T) => boolean = (a, b) => fingerprint(a) === fingerprint(b),
+): Changes<T> {
   const old = new Map(before.map((item) => [nameOf(item), item]));
   const added: T[] = [];
   const updated: T[] = [];

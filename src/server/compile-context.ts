@@ -91,7 +91,11 @@ export class ValidatingContext implements CompileContext {
 
   extension(category: ExtensionCategory, message: AnyMessage | undefined, at: object, field: string, name = ""): Extension | undefined {
     if (message === undefined) {
-      this.report(at, field, { code: "OR3001", text: `didn't find a registered implementation for '${name}' with type URL: ''`, hint: "give it a typed_config with an @type" });
+      this.report(at, field, {
+        code: "OR3001",
+        text: `didn't find a registered implementation for '${name}' with type URL: ''`,
+        hint: "give it a typed_config with an @type",
+      });
       return undefined;
     }
     const row = extensionOfMessage(message.$typeName);
@@ -120,7 +124,11 @@ export class ValidatingContext implements CompileContext {
       try {
         closeSync(openSync(target.path, "a", 0o640));
       } catch (error) {
-        this.report(at, field, { code: "OR5003", text: `unable to open file '${target.path}': ${reason(error)}`, hint: "check the folder and the permissions" });
+        this.report(at, field, {
+          code: "OR5003",
+          text: `unable to open file '${target.path}': ${reason(error)}`,
+          hint: "check the folder and the permissions",
+        });
         return undefined;
       }
     }
@@ -137,7 +145,12 @@ function sameCategory(a: ExtensionCategory, b: ExtensionCategory): boolean {
 
 function reason(error: unknown): string {
   const code = (error as NodeJS.ErrnoException).code;
-  const words: Record<string, string> = { ENOENT: "no such file or directory", EACCES: "permission denied", EISDIR: "it is a directory", ENOTDIR: "not a directory" };
+  const words: Record<string, string> = {
+    ENOENT: "no such file or directory",
+    EACCES: "permission denied",
+    EISDIR: "it is a directory",
+    ENOTDIR: "not a directory",
+  };
   return (code !== undefined && words[code]) || String((error as Error).message ?? error);
 }
 
@@ -158,7 +171,10 @@ export class ServingContext implements CompileContext {
   readonly #openLog: (target: LogTarget) => LogWriter;
   readonly #onProblem: (text: string) => void;
 
-  constructor(parts: ContextParts, more: { workerIndex: number; files: ReadonlyMap<string, Uint8Array>; openLog: (target: LogTarget) => LogWriter; onProblem: (text: string) => void }) {
+  constructor(
+    parts: ContextParts,
+    more: { workerIndex: number; files: ReadonlyMap<string, Uint8Array>; openLog: (target: LogTarget) => LogWriter; onProblem: (text: string) => void },
+  ) {
     this.workerIndex = more.workerIndex;
     this.stats = parts.stats;
     this.runtime = parts.runtime;

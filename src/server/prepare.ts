@@ -13,8 +13,8 @@ import type { Honours } from "../extensions/extension.ts";
 import { compileListener } from "../listener/compile.ts";
 import { TimerWheel } from "../net/timer-wheel.ts";
 import { RuntimeLayers } from "../runtime/layers.ts";
-import { checkStatsConfig } from "../stats/stats-config.ts";
 import { StatsStore } from "../stats/stats.ts";
+import { checkStatsConfig } from "../stats/stats-config.ts";
 import { compileCluster } from "../upstream/compile.ts";
 import { adminListenerMessage } from "./admin-listener.ts";
 import { ValidatingContext } from "./compile-context.ts";
@@ -35,7 +35,11 @@ export interface PrepareResult {
 }
 
 export async function prepare(options: Options): Promise<PrepareResult> {
-  const loaded = loadBootstrap({ path: options.configPath || undefined, configYaml: options.configYaml || undefined, allowUnknownStatic: options.allowUnknownStaticFields });
+  const loaded = loadBootstrap({
+    path: options.configPath || undefined,
+    configYaml: options.configYaml || undefined,
+    allowUnknownStatic: options.allowUnknownStaticFields,
+  });
   const findings: Finding[] = [...loaded.findings];
   if (loaded.bootstrap === undefined) return { prepared: undefined, findings };
   const bootstrap = loaded.bootstrap;
@@ -46,7 +50,9 @@ export async function prepare(options: Options): Promise<PrepareResult> {
   await extensions.load([...collectMessageTypes(bootstrap), ...(admin === undefined ? [] : collectMessageTypes(admin))]);
   const honours: Honours[] = [...coreHonours];
   for (const extension of extensions.values()) honours.push(extension.honours);
-  findings.push(...checkSupported(bootstrap, honours, loaded.locate, { allowUnsupported: options.allowUnsupported, disabledExtensions: options.disabledExtensions }));
+  findings.push(
+    ...checkSupported(bootstrap, honours, loaded.locate, { allowUnsupported: options.allowUnsupported, disabledExtensions: options.disabledExtensions }),
+  );
   findings.push(...checkSemantics(bootstrap, loaded.locate));
 
   const runtime = new RuntimeLayers(bootstrap.layeredRuntime, options.serviceCluster);

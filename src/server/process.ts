@@ -6,7 +6,7 @@ import { printFindings } from "../config/print-findings.ts";
 import { getLogger, setAllLevels, setLogSink } from "../log/log.ts";
 import { createMainSink } from "../log/system-log.ts";
 import { controlSocketPath, listenControl, sendControl } from "./base-id.ts";
-import { StartError, Server } from "./server.ts";
+import { Server, StartError } from "./server.ts";
 
 /** A run of file events within this many milliseconds is one change. */
 const watchQuietMs = 100;
@@ -21,7 +21,9 @@ export async function serve(options: Options): Promise<number | undefined> {
 
   const baseId = await claimBaseId(options);
   if (baseId === undefined) {
-    process.stderr.write(`base id ${options.baseId} (restart epoch ${options.restartEpoch}) is in use by another process: give this one a --base-id of its own, or --use-dynamic-base-id\n`);
+    process.stderr.write(
+      `base id ${options.baseId} (restart epoch ${options.restartEpoch}) is in use by another process: give this one a --base-id of its own, or --use-dynamic-base-id\n`,
+    );
     return 1;
   }
   if (options.baseIdPath !== "") writeFileSync(options.baseIdPath, `${baseId.id}`, { mode: 0o644 });
@@ -81,7 +83,11 @@ export async function serve(options: Options): Promise<number | undefined> {
   });
 
   try {
-    await server.start(options.restartEpoch > 0 && !options.disableHotRestart ? () => sendControl(controlSocketPath(baseId.id, options.restartEpoch - 1), "stop_admin") : undefined);
+    await server.start(
+      options.restartEpoch > 0 && !options.disableHotRestart
+        ? () => sendControl(controlSocketPath(baseId.id, options.restartEpoch - 1), "stop_admin")
+        : undefined,
+    );
   } catch (error) {
     if (error instanceof StartError) {
       if (error.findings.length > 0) process.stderr.write(printFindings(error.findings, { format: "text", color: process.stderr.isTTY }));

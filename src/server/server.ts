@@ -7,8 +7,8 @@ import { rmSync } from "node:fs";
 import { createServer } from "node:net";
 import type { Options } from "../cli/options.ts";
 import type { Finding } from "../config/finding.ts";
-import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
 import { durationMs } from "../config/message.ts";
+import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
 import { compileListener } from "../listener/compile.ts";
 import { WorkerListener } from "../listener/listener.ts";
 import { type Component, components, getLogger, type Level, type LogSink } from "../log/log.ts";
@@ -18,17 +18,17 @@ import { TimerWheel } from "../net/timer-wheel.ts";
 import { RuntimeLayers } from "../runtime/layers.ts";
 import { StatsAggregate } from "../stats/aggregate.ts";
 import { type ServerStats, serverStats } from "../stats/core-stats.ts";
-import { compileStatsMatcher } from "../stats/stats-config.ts";
 import { StatsStore } from "../stats/stats.ts";
+import { compileStatsMatcher } from "../stats/stats-config.ts";
 import { compileCluster } from "../upstream/compile.ts";
 import { MainClusters } from "../upstream/main-clusters.ts";
 import { WorkerClusters } from "../upstream/worker-clusters.ts";
 import type { FromWorker, WorkerConfig, WorkerStart } from "../worker/protocol.ts";
 import { adminServerOf } from "./admin-adapter.ts";
 import { adminListenerMessage } from "./admin-listener.ts";
+import { changesBetween, describeChanges, fingerprint } from "./changes.ts";
 import { ServingContext } from "./compile-context.ts";
 import { type Prepared, prepare } from "./prepare.ts";
-import { changesBetween, describeChanges, fingerprint } from "./changes.ts";
 import { WorkerLink } from "./worker-link.ts";
 
 const log = getLogger("main");
@@ -56,6 +56,7 @@ export class Server {
   onQuit: () => void = () => {};
   onFatal: () => void = () => {};
   readonly #sink: LogSink;
+  readonly #mainStats: ReturnType<StatsAggregate["attach"]>;
   readonly #timers = new TimerWheel();
   readonly #logs: LogFiles;
   readonly #stopCallbacks: (() => void)[] = [];
@@ -82,7 +83,8 @@ export class Server {
   constructor(options: Options, sink: LogSink) {
     this.options = options;
     this.#sink = sink;
-    this.stats = new StatsStore(this.aggregate.attach("main"));
+    this.#mainStats = this.aggregate.attach("main");
+    this.stats = new StatsStore(this.#mainStats);
     this.#logs = new LogFiles({ flushIntervalMs: options.fileFlushIntervalMs, flushMinBytes: options.fileFlushMinSizeKb * 1024, stats: this.stats });
   }
 
@@ -125,9 +127,15 @@ export class Server {
    */
   async start(beforeAdmin?: () => Promise<unknown>): Promise<void> {
     const { prepared, findings } = await prepare(this.options);
-    if (prepared === undefined) throw new StartError(`error initializing config '${this.options.configPath}': ${findings.filter((f) => f.severity === "error").length} error(s)`, findings);
+    if (prepared === undefined)
+      throw new StartError(
+        `error initializing config '${this.options.configPath}': ${findings.filter((f) => f.severity === "error").length} error(s)`,
+        findings,
+      );
     this.#prepared = prepared;
-    for (const finding of findings) if (!this.options.skipDeprecatedLogs) getLogger("config").warning(`${finding.origin ? `${finding.origin.file}:${finding.origin.line}:${finding.origin.column}: ` : ""}${finding.text}`);
+    for (const finding of findings)
+      if (!this.options.skipDeprecatedLogs)
+        getLogger("config").warning(`${finding.origin ? `${finding.origin.file}:${finding.origin.line}:${finding.origin.column}: ` : ""}${finding.text}`);
     log.info(`initializing epoch ${this.options.restartEpoch} (base id=${this.options.baseId})`);
     const { bootstrap } = prepared;
     this.aggregate.configure(bootstrap, this.options.statsTags);
@@ -137,7 +145,13 @@ export class Server {
     this.#updateServerStats();
 
     this.#state = "INITIALIZING";
-    this.#clusters = new MainClusters({ stats: this.stats, timers: this.#timers, runtime: this.#runtime, concurrency: this.options.concurrency, onUpdate: (update) => this.#toWorkers({ type: "hosts", update }) });
+    this.#clusters = new MainClusters({
+      stats: this.stats,
+      timers: this.#timers,
+      runtime: this.#runtime,
+      concurrency: this.options.concurrency,
+      onUpdate: (update) => this.#toWorkers({ type: "hosts", update }),
+    });
     const context = this.#mainContext(prepared);
     for (const cluster of bootstrap.staticResources?.clusters ?? []) this.#clusters.add(compileCluster(cluster, context));
     const compiled = this.#startWorkers();
@@ -150,6 +164,7 @@ export class Server {
     await this.#listen();
     log.info("all dependencies initialized. starting workers");
     this.#state = "LIVE";
+    this.#serverStats.initialization_time_ms.record(Math.round(performance.now() - this.startedMs));
     this.#updateServerStats();
     const interval = durationMs(bootstrap.statsFlush.case === "statsFlushOnAdmin" ? undefined : bootstrap.statsFlushInterval, 5000);
     this.#flushTimer = setInterval(() => this.#flush(), interval);
@@ -218,6 +233,10 @@ export class Server {
       Promise.all(this.#workers.map((link) => this.#answer(link, "histograms", () => link.send({ type: "flush_histograms" })))),
       new Promise((resolve) => setTimeout(resolve, 1000).unref()),
     ]);
+    // The main thread's own: initialization time, the admin interface.
+    this.#mainStats.recordHistograms(
+      this.stats.histograms.filter((histogram) => !histogram.isEmpty).map((histogram) => [histogram.name, histogram.unit, histogram.take()] as const),
+    );
     this.aggregate.flush();
   }
 
@@ -257,7 +276,11 @@ export class Server {
         clusterNames: new Set((prepared.bootstrap.staticResources?.clusters ?? []).map((cluster) => cluster.name)),
         node: prepared.node,
         headerPrefix: prepared.headerPrefix,
-        options: { fileFlushIntervalMs: this.options.fileFlushIntervalMs, fileFlushMinBytes: this.options.fileFlushMinSizeKb * 1024, concurrency: this.options.concurrency },
+        options: {
+          fileFlushIntervalMs: this.options.fileFlushIntervalMs,
+          fileFlushMinBytes: this.options.fileFlushMinSizeKb * 1024,
+          concurrency: this.options.concurrency,
+        },
       },
       { workerIndex: -1, files: prepared.files, openLog: (target) => this.#logs.open(target), onProblem: (text) => log.warning(text) },
     );
@@ -288,7 +311,10 @@ export class Server {
       drainTimeMs: this.options.drainTimeS * 1000,
       drainStrategy: this.options.drainStrategy,
     };
-    return new WorkerLink(start, this.aggregate, this.#sink, { onMessage: (link, message) => this.#onWorkerMessage(link, message), onCrash: (link) => void this.#replace(link) });
+    return new WorkerLink(start, this.aggregate, this.#sink, {
+      onMessage: (link, message) => this.#onWorkerMessage(link, message),
+      onCrash: (link) => void this.#replace(link),
+    });
   }
 
   /** Resolves when every worker has compiled. */
@@ -342,7 +368,9 @@ export class Server {
   }
 
   async #listen(): Promise<void> {
-    const all = this.#workers.map((link) => this.#answer(link, "listening", () => link.send({ type: "listen", ports: this.#ports, reusePort: this.#reusePort })));
+    const all = this.#workers.map((link) =>
+      this.#answer(link, "listening", () => link.send({ type: "listen", ports: this.#ports, reusePort: this.#reusePort })),
+    );
     const failed = new Promise<never>((_, reject) => {
       this.#onListenFailed = reject;
     });
@@ -365,7 +393,8 @@ export class Server {
     });
     const address = parseAddressMessage(message.address);
     const text = address === undefined ? "" : formatAddress(address);
-    if (address?.kind === "ip" && !/^(127\.|::1$)/.test(address.ip)) getLogger("admin").warning(`the admin interface listens on ${text}: whoever reaches it can change and stop this proxy; bind it to 127.0.0.1`);
+    if (address?.kind === "ip" && !/^(127\.|::1$)/.test(address.ip))
+      getLogger("admin").warning(`the admin interface listens on ${text}: whoever reaches it can change and stop this proxy; bind it to 127.0.0.1`);
     log.info(`Starting admin HTTP server at ${text}`);
     try {
       const [bound] = await listener.listen({ reusePort: false, port: undefined });
@@ -435,7 +464,8 @@ export class Server {
     const { prepared, findings } = await prepare(this.options);
     if (prepared === undefined) {
       const errors = findings.filter((f) => f.severity === "error");
-      for (const finding of errors) config.error(`${finding.origin ? `${finding.origin.file}:${finding.origin.line}:${finding.origin.column}: ` : ""}${finding.text}`);
+      for (const finding of errors)
+        config.error(`${finding.origin ? `${finding.origin.file}:${finding.origin.line}:${finding.origin.column}: ` : ""}${finding.text}`);
       config.error(`reload refused: ${errors.length} error(s); the old configuration goes on`);
       return `error: ${errors.length} error(s), the old configuration goes on\n${errors.map((f) => `${f.origin ? `${f.origin.file}:${f.origin.line}:${f.origin.column}: ` : ""}${f.text}`).join("\n")}`;
     }
@@ -444,7 +474,9 @@ export class Server {
     const listeners = changesBetween(resources(before).listeners, resources(prepared).listeners, name);
     const clusters = changesBetween(resources(before).clusters, resources(prepared).clusters, name);
     const said = [...describeChanges("listeners", listeners, name), ...describeChanges("clusters", clusters, name)];
-    const files = [...prepared.files].filter(([path, contents]) => Buffer.compare(contents, before.files.get(path) ?? new Uint8Array()) !== 0).map(([path]) => path);
+    const files = [...prepared.files]
+      .filter(([path, contents]) => Buffer.compare(contents, before.files.get(path) ?? new Uint8Array()) !== 0)
+      .map(([path]) => path);
     if (files.length > 0) said.push(`files: changed ${files.join(", ")}`);
     const fixed = ["admin", "layeredRuntime", "statsConfig", "node"] as const;
     const restart = fixed.filter((field) => fingerprint(before.bootstrap[field]) !== fingerprint(prepared.bootstrap[field]));
@@ -454,7 +486,10 @@ export class Server {
       return "nothing changed";
     }
     try {
-      await this.#choosePorts([...listeners.added, ...listeners.updated.filter((l) => fingerprint(l.address) !== fingerprint(resources(before).listeners.find((o) => o.name === l.name)?.address))]);
+      await this.#choosePorts([
+        ...listeners.added,
+        ...listeners.updated.filter((l) => fingerprint(l.address) !== fingerprint(resources(before).listeners.find((o) => o.name === l.name)?.address)),
+      ]);
     } catch (error) {
       config.error(`reload refused: ${(error as Error).message}; the old configuration goes on`);
       return `error: ${(error as Error).message}; the old configuration goes on`;
@@ -477,7 +512,11 @@ export class Server {
 }
 
 function describeListenError(name: string, address: string, error: NodeJS.ErrnoException): string {
-  const reasons: Record<string, string> = { EADDRINUSE: "Address already in use", EACCES: "Permission denied (ports below 1024 need a privilege)", EADDRNOTAVAIL: "Cannot assign requested address (no such address on this machine)" };
+  const reasons: Record<string, string> = {
+    EADDRINUSE: "Address already in use",
+    EACCES: "Permission denied (ports below 1024 need a privilege)",
+    EADDRNOTAVAIL: "Cannot assign requested address (no such address on this machine)",
+  };
   return `error adding listener '${name}': cannot bind '${address}': ${reasons[error.code ?? ""] ?? error.message}`;
 }
 

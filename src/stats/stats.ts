@@ -3,7 +3,7 @@
  *
  * Each thread (main and every worker) owns a `StatsStore`: values live in a Float64Array over shared memory that only this thread
  * writes, so counting is one indexed add and needs no atomics. The main thread reads all of them and adds up by name
- * (stats/merge.ts). A name gets its index when configuration is compiled, or, for names known late (upstream_rq_404), on first use.
+ * (stats/aggregate.ts). A name gets its index when configuration is compiled, or, for names known late (upstream_rq_404), on first use.
  */
 export type StatKind = "counter" | "gauge" | "histogram" | "text_readout";
 export type HistogramUnit = "ms" | "us" | "bytes" | "percent" | "none";
@@ -91,6 +91,8 @@ export class StatsStore {
       this.values = values;
       this.#listener?.onMemory(memory);
     }
+    // Minus zero: never written. Any write, of zero too, makes it plus zero or a number, so that `usedonly` needs no flag beside.
+    this.values[this.#used] = -0;
     return this.#used++;
   }
 }
@@ -134,7 +136,7 @@ export class Counter {
   }
   /** This thread's share. */
   get value(): number {
-    return this.#store.values[this.index];
+    return this.#store.values[this.index] + 0;
   }
 }
 
@@ -164,7 +166,7 @@ export class Gauge {
     this.#store.values[this.index] = value;
   }
   get value(): number {
-    return this.#store.values[this.index];
+    return this.#store.values[this.index] + 0;
   }
 }
 
