@@ -20,6 +20,15 @@ export const extensions: readonly ExtensionRow[] = [
   // ---- path matching and rewriting
   { name: "envoy.path.match.uri_template.uri_template_matcher", category: "envoy.path.match", messages: ["envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig"], load: () => import("./path/match/uri_template/config.ts") },
   { name: "envoy.path.rewrite.uri_template.uri_template_rewriter", category: "envoy.path.rewrite", messages: ["envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig"], load: () => import("./path/rewrite/uri_template/config.ts") },
+  // ---- what retries and internal redirects ask
+  { name: "envoy.retry_host_predicates.previous_hosts", category: "envoy.retry_host_predicates", messages: ["envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"], load: () => import("../router/filter/retry-hosts.ts") },
+  { name: "envoy.retry_host_predicates.omit_canary_hosts", category: "envoy.retry_host_predicates", messages: ["envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate"], load: () => import("../router/filter/retry-hosts.ts") },
+  { name: "envoy.retry_host_predicates.omit_host_metadata", category: "envoy.retry_host_predicates", messages: ["envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig"], load: () => import("../router/filter/retry-hosts.ts") },
+  { name: "envoy.retry_priorities.previous_priorities", category: "envoy.retry_priorities", messages: ["envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"], load: () => import("../router/filter/retry-hosts.ts") },
+  { name: "envoy.internal_redirect_predicates.allow_listed_routes", category: "envoy.internal_redirect_predicates", messages: ["envoy.extensions.internal_redirect.allow_listed_routes.v3.AllowListedRoutesConfig"], load: () => import("../router/filter/internal-redirect.ts") },
+  { name: "envoy.internal_redirect_predicates.filter_state", category: "envoy.internal_redirect_predicates", messages: ["envoy.extensions.internal_redirect.filter_state.v3.FilterStateConfig"], load: () => import("../router/filter/internal-redirect.ts") },
+  { name: "envoy.internal_redirect_predicates.previous_routes", category: "envoy.internal_redirect_predicates", messages: ["envoy.extensions.internal_redirect.previous_routes.v3.PreviousRoutesConfig"], load: () => import("../router/filter/internal-redirect.ts") },
+  { name: "envoy.internal_redirect_predicates.safe_cross_scheme", category: "envoy.internal_redirect_predicates", messages: ["envoy.extensions.internal_redirect.safe_cross_scheme.v3.SafeCrossSchemeConfig"], load: () => import("../router/filter/internal-redirect.ts") },
   // ---- the admin interface's own filter: its message is none of the API's, so that no configuration can name it
   { name: "envoy.filters.http.admin", category: "envoy.filters.http", messages: ["outrider.internal.AdminFilter"], load: () => import("../admin/config.ts") },
 ];

@@ -13,13 +13,14 @@ import type {
   HttpFilter,
 } from "../../http/filter.ts";
 import type { RequestHeaders, ResponseHeaders, Trailers } from "../../http/header-map.ts";
+import { isGrpcRequest } from "../../http/manager/messages.ts";
 import type { ResponseFlag, StreamInfo, UpstreamInfo } from "../../http/stream-info.ts";
 import type { Connection } from "../../net/connection.ts";
 import { Timer, type TimerWheel } from "../../net/timer-wheel.ts";
 import type { Host, LoadBalancerContext, OutlierResult, ThreadLocalCluster } from "../../upstream/upstream.ts";
 import type { DirectRoute, ForwardRoute } from "../route.ts";
 import { ConnectSource } from "./connect-upstream.ts";
-import { grpcStatus, grpcToHttpStatus, isGrpcContentType, wholeNumber } from "./grpc.ts";
+import { grpcStatus, grpcToHttpStatus, wholeNumber } from "./grpc.ts";
 import { internalRedirect } from "./internal-redirect.ts";
 import { RequestStats } from "./request-stats.ts";
 import { resetBody, resetDetails, resetMeaning } from "./reset-reason.ts";
@@ -226,7 +227,7 @@ export class RouterFilter extends RequestStats implements HttpFilter, LoadBalanc
       const code = name.charCodeAt(0);
       if (code === first && !this.#hasEnvoyFields && name.startsWith(prefix)) this.#hasEnvoyFields = true;
       if (code === 99 /* c */) {
-        if (name === "content-type") this.#isGrpc = headers.path !== undefined && isGrpcContentType(list[i + 1]);
+        if (name === "content-type") this.#isGrpc = headers.path !== undefined && isGrpcRequest(list[i + 1]);
         else if (name === "connection") upgrades = list[i + 1].toLowerCase().includes("upgrade");
       } else if (code === 117 /* u */ && name === "upgrade") wanted = list[i + 1];
     }

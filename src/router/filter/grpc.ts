@@ -1,10 +1,5 @@
-/** What of gRPC the router must know: which requests are gRPC, statuses, the grpc-timeout field. */
-import type { HeaderMap, RequestHeaders } from "../../http/header-map.ts";
-
-/** content-type application/grpc, or application/grpc+something (Envoy's hasGrpcContentType). */
-export function isGrpcContentType(contentType: string): boolean {
-  return contentType.startsWith("application/grpc") && (contentType.length === 16 || contentType.charCodeAt(16) === 43);
-}
+/** What of gRPC the router must know: statuses, and how timeouts are written. */
+import type { HeaderMap } from "../../http/header-map.ts";
 
 /** grpc-status; -1 where it is no number of the protocol, undefined where there is none. */
 export function grpcStatus(headers: HeaderMap): number | undefined {
@@ -32,19 +27,6 @@ export function wholeNumber(text: string): number | undefined {
     value = value * 10 + digit;
   }
   return value <= Number.MAX_SAFE_INTEGER ? value : undefined;
-}
-
-const unitMs: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1000, m: 1, u: 1e-3, n: 1e-6 };
-
-/** grpc-timeout in whole milliseconds (rounded up), undefined where it is absent or malformed. */
-export function grpcTimeoutMs(headers: RequestHeaders): number | undefined {
-  const value = headers.get("grpc-timeout");
-  if (value === undefined || value.length < 2) return undefined;
-  const amount = wholeNumber(value.slice(0, -1));
-  const unit = unitMs[value.slice(-1)];
-  // The protocol allows eight digits.
-  if (amount === undefined || unit === undefined || value.length > 9) return undefined;
-  return Math.ceil(amount * unit);
 }
 
 const maxAmount = 99_999_999;

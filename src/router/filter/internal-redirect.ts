@@ -2,6 +2,7 @@
 import { type AnyMessage, isMessage } from "../../config/message.ts";
 import type { AllowListedRoutesConfig } from "../../config/schema/types/envoy.extensions.internal_redirect.allow_listed_routes.v3.d.ts";
 import type { FilterStateConfig } from "../../config/schema/types/envoy.extensions.internal_redirect.filter_state.v3.d.ts";
+import type { Extension } from "../../extensions/extension.ts";
 import type { DecoderFilterCallbacks } from "../../http/filter.ts";
 import type { RequestHeaders, ResponseHeaders } from "../../http/header-map.ts";
 import type { FilterStateObject, StreamInfo } from "../../http/stream-info.ts";
@@ -157,3 +158,13 @@ export function internalRedirect(
   headers.set(config.names.originalUrl, `${fromHttp ? "http" : "https"}://${authority ?? ""}${path}`);
   return withoutBody ? "without_body" : "same_body";
 }
+
+/** The predicates' extensions: what they do is above. */
+export default {
+  honours: {
+    [`${pkg}allow_listed_routes.v3.AllowListedRoutesConfig`]: "*",
+    [`${pkg}filter_state.v3.FilterStateConfig`]: "*",
+    [`${pkg}previous_routes.v3.PreviousRoutesConfig`]: "*",
+    [`${pkg}safe_cross_scheme.v3.SafeCrossSchemeConfig`]: "*",
+  },
+} satisfies Extension;

@@ -2,6 +2,7 @@
 import { isMessage, type JsonObject, type JsonValue } from "../../config/message.ts";
 import type { OmitHostMetadataConfig } from "../../config/schema/types/envoy.extensions.retry.host.omit_host_metadata.v3.d.ts";
 import type { PreviousPrioritiesConfig } from "../../config/schema/types/envoy.extensions.retry.priority.previous_priorities.v3.d.ts";
+import type { Extension } from "../../extensions/extension.ts";
 import type { Host } from "../../upstream/upstream.ts";
 import type { RetryPolicy } from "../route.ts";
 
@@ -104,3 +105,13 @@ function compileRetryHosts(policy: RetryPolicy): RetryHosts {
   }
   return { predicates, priorities };
 }
+
+/** The extensions of both categories: what they do is above, and belongs to the router. */
+export default {
+  honours: {
+    [`${pkg}previous_hosts.v3.PreviousHostsPredicate`]: "*",
+    [`${pkg}omit_canary_hosts.v3.OmitCanaryHostsPredicate`]: "*",
+    [`${pkg}omit_host_metadata.v3.OmitHostMetadataConfig`]: "*",
+    "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig": "*",
+  },
+} satisfies Extension;

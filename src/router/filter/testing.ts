@@ -154,7 +154,7 @@ export class RouterHarness {
   watermarks: DownstreamWatermarkCallbacks[] = [];
   #decodingBuffer: Buffer | undefined = undefined;
   readonly #options: HarnessOptions;
-  readonly #hosts: Host[];
+  readonly hosts: Host[];
   #route: Route | undefined = undefined;
   #next = 0;
 
@@ -179,7 +179,7 @@ export class RouterHarness {
     const cluster = this.#cluster("service");
     const mirror = this.#cluster("mirror");
     const clusters = { get: (name: string) => (options.missingClusters ? undefined : name === "service" ? cluster : name === "mirror" ? mirror : undefined) };
-    this.#hosts = (options.hosts ?? [{}]).map((fields, i) => this.#host(cluster.info, i, fields));
+    this.hosts = (options.hosts ?? [{}]).map((fields, i) => this.#host(cluster.info, i, fields));
     this.filter = new RouterFilter({
       ...config,
       context: { runtime: context.runtime, clusters },
@@ -250,7 +250,7 @@ export class RouterHarness {
   /** Lets a request that waits for a connection have it. */
   connect(at = 0): FakeStream {
     const [waiting] = this.waiting.splice(at, 1);
-    return this.#ready(waiting.decoder, waiting.callbacks, this.#hosts[0]);
+    return this.#ready(waiting.decoder, waiting.callbacks, this.hosts[0]);
   }
 
   #ready(decoder: ResponseDecoder, callbacks: PoolCallbacks, host: Host): FakeStream {
@@ -334,7 +334,7 @@ export class RouterHarness {
     };
     return {
       info,
-      hosts: () => this.#hosts,
+      hosts: () => this.hosts,
       httpPool: (_priority, _protocol, context) => this.#pool(context),
       tcpConnection: (_priority, _context, callbacks) => {
         if (this.noHosts) return undefined;
@@ -357,8 +357,8 @@ export class RouterHarness {
   #pool(context: LoadBalancerContext): HttpPool | undefined {
     this.balancer = context;
     if (this.noHosts) return undefined;
-    let host = this.#hosts[this.#next++ % this.#hosts.length];
-    for (let i = 1; i < context.hostSelectionMaxAttempts && context.shouldSelectAnotherHost(host); i++) host = this.#hosts[this.#next++ % this.#hosts.length];
+    let host = this.hosts[this.#next++ % this.hosts.length];
+    for (let i = 1; i < context.hostSelectionMaxAttempts && context.shouldSelectAnotherHost(host); i++) host = this.hosts[this.#next++ % this.hosts.length];
     return {
       host,
       newStream: (decoder, callbacks): PoolRequest | undefined => {

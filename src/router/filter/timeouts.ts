@@ -1,7 +1,8 @@
 /** Which timeouts a request gets: route, request fields, gRPC. Envoy's FilterUtility::finalTimeout and setTimeoutHeaders. */
 import type { RequestHeaders } from "../../http/header-map.ts";
+import { grpcTimeoutMs } from "../../http/manager/messages.ts";
 import type { ForwardRoute } from "../route.ts";
-import { grpcTimeoutMs, toGrpcTimeout, wholeNumber } from "./grpc.ts";
+import { toGrpcTimeout, wholeNumber } from "./grpc.ts";
 import type { RouterHeaderNames } from "./header-names.ts";
 
 /** Milliseconds; 0 is none. */
@@ -23,7 +24,7 @@ export function finalTimeouts(route: ForwardRoute, headers: RequestHeaders, isGr
   // With max_stream_duration the connection manager keeps the time of the whole stream, and the route's timeout does not count.
   if (route.maxStreamDuration === undefined) {
     if (isGrpc && route.maxGrpcTimeoutMs !== undefined) {
-      globalMs = grpcTimeoutMs(headers) ?? 0;
+      globalMs = grpcTimeoutMs(headers.get("grpc-timeout")) ?? 0;
       // The offset must not turn a timeout into none.
       if (route.grpcTimeoutOffsetMs !== undefined && route.grpcTimeoutOffsetMs < globalMs) globalMs -= route.grpcTimeoutOffsetMs;
       if (route.maxGrpcTimeoutMs !== 0 && (globalMs === 0 || globalMs > route.maxGrpcTimeoutMs)) globalMs = route.maxGrpcTimeoutMs;
