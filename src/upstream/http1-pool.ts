@@ -56,7 +56,8 @@ export class Http1Pool implements HttpPool {
       return undefined;
     }
     if (!this.resources.tryAcquirePending()) {
-      callbacks.onPoolFailure("overflow", "", this.host);
+      // No host was asked.
+      callbacks.onPoolFailure("overflow", "", undefined);
       return undefined;
     }
     const { stats } = this.cluster;
@@ -322,11 +323,9 @@ class Client implements ResponseDecoder, ConnectionCallbacks, ReadFilter, Client
   }
 
   onAboveWriteBufferHighWatermark(): void {
-    this.#pool.cluster.stats.upstream_flow_control_backed_up_total.inc();
     this.#codec.onUnderlyingConnectionAboveWriteBufferHighWatermark();
   }
   onBelowWriteBufferLowWatermark(): void {
-    this.#pool.cluster.stats.upstream_flow_control_drained_total.inc();
     this.#codec.onUnderlyingConnectionBelowWriteBufferLowWatermark();
   }
 

@@ -693,7 +693,7 @@ export class RouterFilter extends RequestStats implements HttpFilter, LoadBalanc
     this.#remove(request);
     if (!this.requestComplete) request.reset();
     else {
-      const ms = this.now() - this.#requestCompleteMs;
+      const ms = Math.floor(this.now() - this.#requestCompleteMs);
       this.counters.budgetPercent?.record(percentOfTimeout(ms, this.timeouts.globalMs));
       this.chargeTime(ms, request.canary, request.host);
       request.finish();
