@@ -7,7 +7,11 @@ import { WorkerCore } from "./worker.ts";
 const port = parentPort;
 if (port === null) throw new Error("entry.ts is the first file of a worker thread; it does nothing by itself");
 
-const core = new WorkerCore(workerData as WorkerStart, (message) => port.postMessage(message));
+const core = new WorkerCore(workerData as WorkerStart, (message) => {
+  port.postMessage(message);
+  // Sockets that are closing would keep the thread for a while; nobody waits for them.
+  if (message.type === "stopped") setImmediate(() => process.exit(0));
+});
 port.on("message", (message: ToWorker) => core.onMessage(message));
 
 // An exception that reaches this point is a fault of ours. The thread is replaced: listening goes on in the others, and what was logged is kept.
