@@ -16,6 +16,8 @@ export interface ListenerStats {
   readonly downstream_pre_cx_active: Gauge;
   readonly downstream_pre_cx_timeout: Counter;
   readonly no_filter_chain_match: Counter;
+  readonly extension_config_missing: Counter;
+  readonly network_extension_config_missing: Counter;
   readonly connections_accepted_per_socket_event: Histogram;
   readonly worker_downstream_cx_total: Counter;
   readonly worker_downstream_cx_active: Gauge;
@@ -38,6 +40,8 @@ export function listenerStats(scope: StatsScope, workerIndex: number): ListenerS
     downstream_pre_cx_active: scope.gauge("downstream_pre_cx_active"),
     downstream_pre_cx_timeout: scope.counter("downstream_pre_cx_timeout"),
     no_filter_chain_match: scope.counter("no_filter_chain_match"),
+    extension_config_missing: scope.counter("extension_config_missing"),
+    network_extension_config_missing: scope.counter("network_extension_config_missing"),
     connections_accepted_per_socket_event: scope.histogram("connections_accepted_per_socket_event", "none"),
     worker_downstream_cx_total: worker.counter("downstream_cx_total"),
     worker_downstream_cx_active: worker.gauge("downstream_cx_active"),

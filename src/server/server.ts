@@ -58,7 +58,7 @@ export class Server {
   readonly #sink: LogSink;
   readonly #mainStats: ReturnType<StatsAggregate["attach"]>;
   readonly #timers = new TimerWheel();
-  readonly #logs: LogFiles;
+  #logs: LogFiles | undefined;
   readonly #stopCallbacks: (() => void)[] = [];
   #state: ServerState = "PRE_INITIALIZING";
   #prepared: Prepared | undefined;
@@ -85,7 +85,6 @@ export class Server {
     this.#sink = sink;
     this.#mainStats = this.aggregate.attach("main");
     this.stats = new StatsStore(this.#mainStats);
-    this.#logs = new LogFiles({ flushIntervalMs: options.fileFlushIntervalMs, flushMinBytes: options.fileFlushMinSizeKb * 1024, stats: this.stats });
   }
 
   get state(): ServerState {
@@ -140,6 +139,8 @@ export class Server {
     const { bootstrap } = prepared;
     this.aggregate.configure(bootstrap, this.options.statsTags);
     this.stats.setMatcher(compileStatsMatcher(bootstrap.statsConfig));
+    // Not before the matcher, which may refuse its statistics.
+    this.#logs = new LogFiles({ flushIntervalMs: this.options.fileFlushIntervalMs, flushMinBytes: this.options.fileFlushMinSizeKb * 1024, stats: this.stats });
     this.#serverStats = serverStats(this.stats);
     this.#runtime = new RuntimeLayers(bootstrap.layeredRuntime, bootstrap.node?.cluster ?? "");
     this.#updateServerStats();
@@ -211,7 +212,7 @@ export class Server {
   }
 
   reopenLogs(): void {
-    this.#logs.reopen();
+    this.#logs?.reopen();
     this.#toWorkers({ type: "reopen_logs" });
   }
 
@@ -259,7 +260,7 @@ export class Server {
     this.#clusters?.close();
     await this.stopAdmin();
     this.#timers.stop();
-    this.#logs.flushSync();
+    this.#logs?.flushSync();
     log.info("exiting");
   }
 
@@ -282,7 +283,7 @@ export class Server {
           concurrency: this.options.concurrency,
         },
       },
-      { workerIndex: -1, files: prepared.files, openLog: (target) => this.#logs.open(target), onProblem: (text) => log.warning(text) },
+      { workerIndex: -1, files: prepared.files, openLog: (target) => (this.#logs as LogFiles).open(target), onProblem: (text) => log.warning(text) },
     );
   }
 

@@ -1,5 +1,6 @@
 /** One request and its response, from the codec through the filters and back: Envoy's ConnectionManagerImpl::ActiveStream. */
 import type { AccessLogType, FormatContext } from "../../formatter/formatter.ts";
+import { getLogger } from "../../log/log.ts";
 import type { Connection } from "../../net/connection.ts";
 import type { TimerWheel } from "../../net/timer-wheel.ts";
 import type { Route } from "../../router/route.ts";
@@ -15,6 +16,8 @@ import { connectionTokens, grpcStatusOf, grpcTimeoutMs, isGrpcRequest, percentEn
 import { mutateRequest, normalizePath, stripHost } from "./request-mutation.ts";
 import { finalizeResponse } from "./response-mutation.ts";
 import type { ChainFilter, ManagerSettings } from "./settings.ts";
+
+const log = getLogger("http");
 
 export class ActiveStream extends FilterManager implements RequestDecoder, StreamCallbacks, FormatContext {
   readonly manager: ConnectionManager;
@@ -77,6 +80,8 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
     this.#touch();
     this.requestHeaders = headers;
     info.protocol = manager.protocol;
+    // Other fields may hold secrets and are not logged.
+    if (log.debugEnabled) log.debug(`[C${manager.connection.id}] request headers complete (end_stream=${endStream}): ${headers.method} ${headers.authority ?? ""} ${headers.path ?? ""}`);
     if (endStream) this.#requestEnds();
     this.#isHead = headers.method === "HEAD";
     const { list } = headers;
@@ -326,6 +331,7 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
     this.#count(headers.status);
     if (encoder === undefined) return;
     if (endStream) this.#localComplete = true;
+    if (log.debugEnabled) log.debug(`[C${this.manager.connection.id}] encoding headers via codec (end_stream=${endStream}): ${headers.status}`);
     encoder.encodeHeaders(headers, endStream);
     if (endStream) this.#end();
   }
