@@ -68,7 +68,7 @@ export function chain(program: string, args: readonly string[], options: ChainOp
   const argv = rawArguments(args);
   try {
     const file = findProgram(argv[0], options.path ?? env.get("PATH") ?? "/bin:/usr/bin");
-    systemOs().exec({ file, argv, env: [...env].map(([name, value]) => `${name}=${value}`), lock: options.lock }, options.newSession);
+    return systemOs().exec({ file, argv, env: [...env].map(([name, value]) => `${name}=${value}`), lock: options.lock }, options.newSession);
   } catch (error) {
     return fatal(program, `unable to run ${args[0]}`, error);
   }
