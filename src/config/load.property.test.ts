@@ -2,7 +2,18 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { create, createFileRegistry, type DescField, type DescMessage, type FileRegistry, fromBinary, fromJson, ScalarType, toBinary, toJson as oracleToJson } from "@bufbuild/protobuf";
+import {
+  create,
+  createFileRegistry,
+  type DescField,
+  type DescMessage,
+  type FileRegistry,
+  fromBinary,
+  fromJson,
+  toJson as oracleToJson,
+  ScalarType,
+  toBinary,
+} from "@bufbuild/protobuf";
 import { type DescriptorProto, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import fc from "fast-check";
 import { toJson } from "./json.ts";
@@ -81,7 +92,7 @@ function randomScalar(type: ScalarType, random: Random): unknown {
     case ScalarType.BOOL:
       return random.integer(2) === 0;
     case ScalarType.STRING:
-      return pick(random, ["", "a", "yes", "12", "é€😀", "a\nb\"c\\", "x".repeat(50), "null"]);
+      return pick(random, ["", "a", "yes", "12", "é€😀", 'a\nb"c\\', "x".repeat(50), "null"]);
     case ScalarType.BYTES:
       return pick(random, ["", "AA==", "aGVsbG8=", "_-8", "/+8="]);
     case ScalarType.DOUBLE:
@@ -102,7 +113,14 @@ function randomScalar(type: ScalarType, random: Random): unknown {
   }
 }
 
-const anyTypes = ["envoy.extensions.filters.http.buffer.v3.Buffer", "envoy.config.route.v3.RouteMatch", "envoy.extensions.access_loggers.file.v3.FileAccessLog", "google.protobuf.Struct", "google.protobuf.Duration", "google.protobuf.StringValue"];
+const anyTypes = [
+  "envoy.extensions.filters.http.buffer.v3.Buffer",
+  "envoy.config.route.v3.RouteMatch",
+  "envoy.extensions.access_loggers.file.v3.FileAccessLog",
+  "google.protobuf.Struct",
+  "google.protobuf.Duration",
+  "google.protobuf.StringValue",
+];
 
 function randomJson(random: Random, depth: number): unknown {
   switch (random.integer(depth > 2 ? 4 : 6)) {
@@ -165,7 +183,8 @@ const seeded = fc.noBias(fc.nat()).map((seed): Random => {
   };
 });
 
-const shapeErrors = (findings: readonly { code: string; severity: string; text: string }[]): string[] => findings.filter((f) => f.code.startsWith("OR1") && f.severity === "error").map((f) => f.text);
+const shapeErrors = (findings: readonly { code: string; severity: string; text: string }[]): string[] =>
+  findings.filter((f) => f.code.startsWith("OR1") && f.severity === "error").map((f) => f.text);
 
 test("reads JSON and binary of every message as the oracle does", () => {
   fc.assert(

@@ -24,6 +24,7 @@ interface PlannedField {
   readonly field: FieldDesc;
   readonly rules: FieldRules | undefined;
   readonly recurse: boolean;
+  readonly duration: boolean;
 }
 const plans = new WeakMap<MessageDesc, Plan>();
 
@@ -34,8 +35,9 @@ function planOf(desc: MessageDesc): Plan {
     for (const field of desc.fields) {
       const special = field.type === "message" ? field.special : undefined;
       const recurse = field.type === "message" && (special === undefined || special === "any");
-      if (recurse || field.rules !== undefined || field.deprecated || field.disallowedByDefault || field.type === "enum")
-        fields.push({ field, rules: field.rules, recurse });
+      const duration = special === "duration" && field.label === "one";
+      if (recurse || duration || field.rules !== undefined || field.deprecated || field.disallowedByDefault || field.type === "enum")
+        fields.push({ field, rules: field.rules, recurse, duration });
     }
     plans.set(desc, (plan = { fields, oneofs: desc.oneofs.filter((o) => o.required && o.fields.length > 0) }));
   }
@@ -59,11 +61,12 @@ class RuleChecker {
   message(message: LoadedMessage, desc: MessageDesc, checked: boolean): void {
     const plan = planOf(desc);
     const rulesHold = checked && !desc.unchecked;
-    for (const { field, rules, recurse } of plan.fields) {
+    for (const { field, rules, recurse, duration } of plan.fields) {
       const value = getField(message, field);
       if (value !== undefined && (field.deprecated || field.disallowedByDefault)) this.#deprecated(message, field);
       if (rulesHold && rules !== undefined) this.#field(message, field, rules, value);
       if (value === undefined) continue;
+      if (duration) this.#notNegative(message, field, value as Moment);
       if (field.type === "enum") this.#deprecatedEnum(message, field, value);
       if (!recurse) continue;
       if (field.label === "one") this.#child(value, field, rulesHold && rules?.message?.skip !== true);
@@ -85,6 +88,12 @@ class RuleChecker {
         `${oneof.name} is required in ${message.$typeName}: one of ${names.slice(0, 12).join(", ")}${names.length > 12 ? ", ..." : ""} must be set`,
       );
     }
+  }
+
+  /** Envoy has no use for a negative duration anywhere, also where no rule says so. */
+  #notNegative(message: LoadedMessage, field: FieldDesc, value: Moment): void {
+    if ((value.seconds < 0n || value.nanos < 0) && field.rules?.type.case !== "duration")
+      this.#report("OR2002", message, field.name, `${quote(field.name)} is ${momentText(value)}, it must be at least 0s`);
   }
 
   #child(value: unknown, field: FieldDesc, checked: boolean): void {

@@ -3,7 +3,7 @@ import { isIPv6 } from "node:net";
 import type { Finding, Origin } from "./finding.ts";
 import { quote } from "./reader.ts";
 import type { Bootstrap } from "./schema/types/envoy.config.bootstrap.v3.d.ts";
-import type { Address, ApiConfigSource, ConfigSource, GrpcService_EnvoyGrpc } from "./schema/types/envoy.config.core.v3.d.ts";
+import type { Address, ApiConfigSource, ConfigSource, GrpcService_EnvoyGrpc, SocketAddress } from "./schema/types/envoy.config.core.v3.d.ts";
 import type { Listener } from "./schema/types/envoy.config.listener.v3.d.ts";
 import { walkMessages } from "./walk.ts";
 
@@ -50,6 +50,12 @@ export function checkSemantics(bootstrap: Bootstrap, locate: Locate): Finding[] 
         );
         return true;
       }
+      case "envoy.config.core.v3.SocketAddress":
+        checkSocketAddress(message as unknown as SocketAddress, report);
+        return true;
+      case "envoy.config.bootstrap.v3.RuntimeLayer.DiskLayer":
+        if (message["symlinkRoot"] === "") report("OR2001", "a disk layer needs symlink_root: invalid file path", message, "symlink_root");
+        return true;
       case "envoy.config.core.v3.ApiConfigSource":
         checkApiConfigSource(message as unknown as ApiConfigSource, clusters, report);
         return true;
@@ -115,6 +121,17 @@ function addressKey(address: Address): string | undefined {
   const { portSpecifier, protocol, address: host, networkNamespaceFilepath } = kind.value;
   if (portSpecifier.case !== "portValue" || portSpecifier.value === 0) return undefined;
   return `${protocol === 1 ? "udp" : "tcp"} ${isIPv6(host) ? `[${host}]` : host}:${portSpecifier.value}${networkNamespaceFilepath === "" ? "" : ` in ${networkNamespaceFilepath}`}`;
+}
+
+/** The only resolver that Envoy has compiled in. */
+const ipResolver = "envoy.ip";
+
+function checkSocketAddress(address: SocketAddress, report: Report): void {
+  const resolver = address.resolverName;
+  if (resolver !== "" && resolver !== ipResolver)
+    report("OR3004", `unknown address resolver: ${quote(resolver)}`, address, "resolver_name", `leave it out: "${ipResolver}" is the only one`);
+  if (address.ipv4Compat && address.address !== "::" && !/^::ffff:/i.test(address.address))
+    report("OR3008", `ipv4_compat can only be set on "::" or an IPv4-mapped IPv6 address, not on ${quote(address.address)}`, address, "ipv4_compat");
 }
 
 /** Config::Utility::checkApiConfigSourceSubscriptionBackingCluster and its callers. */

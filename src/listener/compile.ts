@@ -15,7 +15,7 @@ import { honours as cidrHonours } from "../matching/cidr.ts";
 import { parseAddressMessage } from "../net/address.ts";
 import type { Address } from "../net/connection.ts";
 import type { StatsScope } from "../stats/stats.ts";
-import { compileFilterChainMatch, criteriaKey, FilterChainIndex, honours as matchHonours } from "./filter-chain-match.ts";
+import { compileFilterChainMatch, criteriaCombinations, criteriaKey, FilterChainIndex, honours as matchHonours } from "./filter-chain-match.ts";
 import { compileSocketOptions, type SocketSettings, honours as socketHonours } from "./socket-options.ts";
 import { type ListenerStats, listenerStats } from "./stats.ts";
 
@@ -126,6 +126,7 @@ export function compileListener(message: Listener, context: CompileContext): Com
   });
   const compileChain = (chain: FilterChain): CompiledChain => compileFilterChain(chain, context, scope, facts);
   const seen = new Map<string, string>();
+  const taken = new Set<string>();
   const entries = message.filterChains.map((chain) => {
     const criteria = compileFilterChainMatch(chain.filterChainMatch, context);
     const key = criteriaKey(criteria);
@@ -136,6 +137,16 @@ export function compileListener(message: Listener, context: CompileContext): Com
         text: `error adding listener '${at?.text ?? message.name}': filter chain '${chain.name}' has the same matching rules defined as '${twin}'`,
         hint: "multiple filter chains with the same matching rules are defined: give each its own filter_chain_match",
       });
+    } else {
+      const combinations = criteriaCombinations(criteria);
+      if (new Set(combinations).size < combinations.length || combinations.some((one) => taken.has(one))) {
+        context.report(chain, "filter_chain_match", {
+          code: "OR3022",
+          text: `error adding listener '${at?.text ?? message.name}': multiple filter chains with overlapping matching rules are defined`,
+          hint: "no two chains may match the same value of every criterion, and no value may be listed twice",
+        });
+      }
+      for (const one of combinations) taken.add(one);
     }
     seen.set(key, chain.name);
     return { criteria, chain: compileChain(chain) };

@@ -168,6 +168,34 @@ export function compileFilterChainMatch(message: FilterChainMatch | undefined, c
   };
 }
 
+/** More combinations than this are not written out: then only chains with equal criteria are found. */
+const maxCombinations = 4096;
+
+/**
+ * Every combination of one value per criterion: chains that share one, and chains that name one twice, cannot be told apart. Envoy refuses
+ * them as overlapping, while a less specific range beside a more specific one is fine.
+ */
+export function criteriaCombinations(criteria: Criteria): string[] {
+  const ranges = (list: readonly Cidr[]): string[] => list.map((range) => `${range.family}:${range.network}/${range.length}`);
+  const lists: (readonly (string | number)[])[] = [
+    [criteria.destinationPort],
+    ranges(criteria.destination),
+    criteria.serverNames,
+    [criteria.transportProtocol],
+    criteria.applicationProtocols,
+    ranges(criteria.directSource),
+    [criteria.sourceType],
+    ranges(criteria.source),
+    criteria.sourcePorts,
+  ];
+  let combinations = [""];
+  for (const list of lists) {
+    if (combinations.length * Math.max(1, list.length) > maxCombinations) return [];
+    combinations = list.length === 0 ? combinations.map((head) => `${head}|`) : combinations.flatMap((head) => list.map((value) => `${head}|${value}`));
+  }
+  return combinations;
+}
+
 /** Equal keys: the same connections. */
 export function criteriaKey(criteria: Criteria): string {
   const sorted = (list: readonly Cidr[]): string[] => list.map((range) => `${range.family}:${range.network}/${range.length}`).sort();

@@ -23,10 +23,15 @@ export function compileSocketOptions(message: Listener, context: CompileContext)
   let keepAlive = false;
   let keepAliveDelayMs = 0;
   for (const option of message.socketOptions) {
+    // Without a value the loader has a finding already.
+    if (option.value.case === undefined) continue;
+    const bytes = option.value.case === "bufValue" ? Buffer.from(option.value.value) : undefined;
     const value =
       option.value.case === "intValue"
         ? Number(option.value.value)
-        : Buffer.from(option.value.value ?? []).readUIntLE(0, Math.min(4, option.value.value?.length ?? 0));
+        : bytes === undefined || bytes.length === 0
+          ? 0
+          : bytes.readUIntLE(0, Math.min(4, bytes.length));
     if (option.level === solSocket && option.name === soKeepAlive) keepAlive = value !== 0;
     else if (option.level === ipprotoTcp && option.name === tcpKeepIdle) keepAliveDelayMs = value * 1000;
     // Both are always on here.

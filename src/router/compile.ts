@@ -785,9 +785,6 @@ class Compiler {
     if (total === 0) context.report(message, "clusters", { code: "OR3622", text: "Sum of weights in the weighted_cluster must be greater than 0." });
     if (total > maxUint32)
       context.report(message, "clusters", { code: "OR3623", text: `The sum of weights of all weighted clusters of route exceeds ${maxUint32}` });
-    const configured = message.totalWeight;
-    if (configured !== undefined && configured !== total)
-      context.report(message, "total_weight", { code: "OR3624", text: `Sum of weights in the weighted_cluster should be ${configured}, not ${total}` });
     const random = message.randomValueSpecifier;
     const randomHeader = random.case === "headerName" ? random.value.toLowerCase() : "";
     const hashPolicy: HashPolicy | undefined = random.case === "useHashPolicy" && random.value ? base.hashPolicy : undefined;

@@ -187,8 +187,12 @@ function compileLocality(
   const endpoints: readonly LbEndpoint[] = locality.lbConfig.case === "loadBalancerEndpoints" ? locality.lbConfig.value.lbEndpoints : locality.lbEndpoints;
   const where = { region: locality.locality?.region ?? "", zone: locality.locality?.zone ?? "", subZone: locality.locality?.subZone ?? "" };
   for (const entry of endpoints) {
-    if (entry.hostIdentifier.case !== "endpoint") continue; // endpoint_name is refused by `honours`
+    if (entry.hostIdentifier.case === "endpointName") continue; // refused by `honours`
     const endpoint = entry.hostIdentifier.value;
+    if (endpoint?.address === undefined) {
+      context.report(endpoint ?? entry, undefined, { code: "OR2001", text: "an endpoint needs an address", hint: "give it address.socket_address or address.pipe" });
+      continue;
+    }
     const template: Omit<HostData, "address"> = {
       hostname: endpoint.hostname,
       healthCheckHostname: endpoint.healthCheckConfig?.hostname ?? "",

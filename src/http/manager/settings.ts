@@ -89,6 +89,13 @@ export function compileManager(message: HttpConnectionManager, context: CompileC
     const codec = message.codecType === 2 ? "HTTP2" : "HTTP3";
     context.report(message, "codec_type", { code: "OR4003", text: `codec_type ${codec} is not supported yet`, hint: "use AUTO or HTTP1" });
   }
+  if (common?.maxResponseHeadersKb !== undefined) {
+    context.report(common, "max_response_headers_kb", {
+      code: "OR3013",
+      text: "max_response_headers_kb cannot be set on http_connection_manager",
+      hint: "it limits responses of an upstream: set it in the cluster's HttpProtocolOptions",
+    });
+  }
   if (message.stripMatchingHostPort && message.stripPortMode.case === "stripAnyHostPort" && message.stripPortMode.value) {
     context.report(message, "strip_matching_host_port", {
       code: "OR3012",
@@ -189,9 +196,8 @@ function compileFilters(list: HttpConnectionManager["httpFilters"], context: Com
     const { configType } = filter;
     if (configType.case === "configDiscovery") return; // refused by `honours`
     const extension = context.extension("envoy.filters.http", configType.value, filter, "typed_config", filter.name);
-    if (extension?.httpFilter === undefined || configType.value === undefined) return;
     const last = index === list.length - 1;
-    const terminal = extension.httpFilter.terminal === true;
+    const terminal = extension?.httpFilter?.terminal === true;
     if (terminal && !last) {
       context.report(filter, "name", {
         code: "OR3011",
@@ -206,6 +212,14 @@ function compileFilters(list: HttpConnectionManager["httpFilters"], context: Com
         hint: "end the chain with envoy.filters.http.router",
       });
     }
+    if (terminal && last && filter.disabled) {
+      context.report(filter, "disabled", {
+        code: "OR3011",
+        text: `the last http filter, '${filter.name}', is terminal: it cannot be disabled by default`,
+        hint: "take `disabled` away",
+      });
+    }
+    if (extension?.httpFilter === undefined || configType.value === undefined) return;
     const scope: HttpFilterScope = { name: filter.name, statPrefix, scope: context.stats.scope(statPrefix) };
     filters.push({ name: filter.name, factory: extension.httpFilter.compile(configType.value, context, scope), disabled: filter.disabled });
   });
