@@ -117,15 +117,15 @@ const defaultRules: readonly Rule[] = [
   new TokenRule("envoy.cluster_name", "cluster.$.**"),
   new PatternRule("envoy.http_conn_manager_prefix", /^listener\..*?\.http\.(([^.]*)\.)/, ".http."),
   new TokenRule("envoy.http_conn_manager_prefix", "http.$.**"),
-  new PatternRule("envoy.listener_address", new RegExp(`^listener\\.((${address}|admin)\\.)`), "listener."),
+  // Only the number is taken out: "listener.worker_downstream_cx_total".
+  new PatternRule("envoy.worker_id", /^listener_manager\.((worker_\d+)\.)/, "listener_manager.worker_"),
+  new PatternRule("envoy.worker_id", /^(?:listener\..*?|server|thread_local_cluster_manager)\.worker_((\d+)\.)/, ".worker_"),
+  new PatternRule("envoy.listener_address", new RegExp(`^listener\\.((${address})\\.)`), "listener."),
   new TokenRule("envoy.virtual_host", "vhost.$.**"),
   new TokenRule("envoy.mongo_prefix", "mongo.$.**"),
   new PatternRule("envoy.rds_route_config", /^http\.[^.]*\.rds\.((.*?)\.)\w+?$/, ".rds."),
   new PatternRule("envoy.scoped_rds_config", /^http\.[^.]*\.scoped_rds\.((.*?)\.)\w+?$/, ".scoped_rds."),
   new TokenRule("envoy.route", "vhost.*.route.$.**"),
-  new PatternRule("envoy.worker_id", /^listener_manager\.((worker_\d+)\.)/, "listener_manager.worker_"),
-  new PatternRule("envoy.worker_id", new RegExp(`^listener\\.(?:${address}|admin)\\.(?:(worker_\\d+)\\.)`), ".worker_"),
-  new PatternRule("envoy.worker_id", /^server\.((worker_\d+)\.)/, "server.worker_"),
   new TokenRule("envoy.thrift_prefix", "thrift.$.**"),
   new TokenRule("envoy.redis_prefix", "redis.$.**"),
   new TokenRule("envoy.dns_filter_prefix", "dns_filter.$.**"),
@@ -135,7 +135,6 @@ const defaultRules: readonly Rule[] = [
   new PatternRule("envoy.rbac_http_prefix", /^http\.[^.]*\.rbac\.(?!allowed|denied|shadow)(([^.]*)\.)/, ".rbac."),
   new PatternRule("envoy.ext_authz_prefix", /^(?:http|cluster)\.[^.]*\.ext_authz\.(([^.]*)\.)[^.]+$/, ".ext_authz."),
 ];
-const fixedUpWorker = "envoy.worker_id";
 
 export function isDefaultTag(name: string): boolean {
   return defaultRules.some((rule) => rule.tag === name);
@@ -175,10 +174,7 @@ function apply(name: string, rules: readonly Rule[], fixed: readonly Tag[]): Tag
     if (found === undefined) continue;
     seen.add(rule.tag);
     tags.push({ name: rule.tag, value: found.value });
-    let { to } = found;
-    // The worker's rule captures the value only; the dot behind goes with it.
-    if (rule.tag === fixedUpWorker && name[to] === ".") to++;
-    spans.push([found.from, to]);
+    spans.push([found.from, found.to]);
   }
   spans.sort(([a], [b]) => a - b);
   let left = "";
