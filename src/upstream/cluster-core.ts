@@ -59,6 +59,7 @@ export type PoolStats = ClusterStats & {
     | "upstream_flow_control_drained_total"
     | "upstream_cx_overflow"
     | "upstream_rq_pending_overflow"
+    | "upstream_rq_active_overflow"
     | "upstream_rq_retry_overflow"]: Counter;
 } & { readonly [K in "upstream_cx_active" | "upstream_rq_active" | "upstream_rq_pending_active"]: Gauge } & {
   readonly [K in "upstream_cx_connect_ms" | "upstream_cx_length_ms" | "upstream_rq_per_cx"]: Histogram;
@@ -220,7 +221,12 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster {
         limits: priority === 0 ? this.settings.thresholds.default : this.settings.thresholds.high,
         runtime,
         cluster: this.settings.name,
-        overflow: { connections: stats.upstream_cx_overflow, pending: stats.upstream_rq_pending_overflow, retries: stats.upstream_rq_retry_overflow },
+        overflow: {
+          connections: stats.upstream_cx_overflow,
+          pending: stats.upstream_rq_pending_overflow,
+          requests: stats.upstream_rq_active_overflow,
+          retries: stats.upstream_rq_retry_overflow,
+        },
       });
     return { default: make(0), high: make(1) };
   }

@@ -1,6 +1,6 @@
 /** A host on one worker: its statistics and its pools live as long as it is a member. */
 import type { Address } from "../net/connection.ts";
-import type { StatsStore } from "../stats/stats.ts";
+import type { Gauge, StatsStore } from "../stats/stats.ts";
 import type { ClusterCore } from "./cluster-core.ts";
 import type { HostData } from "./hosts.ts";
 import { Http1Pool } from "./http1-pool.ts";
@@ -11,7 +11,11 @@ export function hostStatPrefix(cluster: string, address: string): string {
   return `\u0000host|${cluster}|${address}|`;
 }
 
-function hostStats(store: StatsStore, cluster: string, address: string): HostStats {
+export interface HostImplStats extends HostStats {
+  readonly rq_pending_active: Gauge;
+}
+
+function hostStats(store: StatsStore, cluster: string, address: string): HostImplStats {
   const prefix = hostStatPrefix(cluster, address);
   return {
     cx_total: store.counter(`${prefix}cx_total`),
@@ -22,6 +26,7 @@ function hostStats(store: StatsStore, cluster: string, address: string): HostSta
     rq_success: store.counter(`${prefix}rq_success`),
     rq_error: store.counter(`${prefix}rq_error`),
     rq_active: store.gauge(`${prefix}rq_active`),
+    rq_pending_active: store.gauge(`${prefix}rq_pending_active`),
   };
 }
 
@@ -39,7 +44,7 @@ export class HostImpl implements Host {
   canary: boolean;
   health: Host["health"];
   readonly cluster: ClusterCore;
-  readonly stats: HostStats;
+  readonly stats: HostImplStats;
   #default: Http1Pool | undefined = undefined;
   #high: Http1Pool | undefined = undefined;
   #bySni: Map<string, Http1Pool> | undefined = undefined;

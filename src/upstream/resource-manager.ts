@@ -41,7 +41,7 @@ export class CellsResourceManager implements ResourceManager {
   readonly #runtime: Runtime;
   readonly #keys: readonly string[];
   readonly #budgetKeys: readonly [string, string];
-  readonly #overflow: { readonly connections: Counter; readonly pending: Counter; readonly retries: Counter };
+  readonly #overflow: { readonly connections: Counter; readonly pending: Counter; readonly requests: Counter; readonly retries: Counter };
 
   constructor(options: {
     readonly cells: SharedArrayBuffer;
@@ -51,7 +51,7 @@ export class CellsResourceManager implements ResourceManager {
     readonly limits: Thresholds;
     readonly runtime: Runtime;
     readonly cluster: string;
-    readonly overflow: { readonly connections: Counter; readonly pending: Counter; readonly retries: Counter };
+    readonly overflow: { readonly connections: Counter; readonly pending: Counter; readonly requests: Counter; readonly retries: Counter };
   }) {
     this.#cells = new Int32Array(options.cells);
     this.#threads = options.threads;
@@ -83,7 +83,7 @@ export class CellsResourceManager implements ResourceManager {
 
   tryAcquireRequest(): boolean {
     if (this.#take(requests, this.#limits.maxRequests)) return true;
-    this.#overflow.pending.inc();
+    this.#overflow.requests.inc();
     return false;
   }
   releaseRequest(): void {

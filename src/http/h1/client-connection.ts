@@ -1,6 +1,15 @@
 /** HTTP/1, client role: requests out, responses in, one exchange at a time (no pipelining upstream, as Envoy). */
 import type { Connection } from "../../net/connection.ts";
-import type { BytesMeter, ClientConnection, ClientConnectionCallbacks, RequestEncoder, ResponseDecoder, Stream, StreamCallbacks, StreamResetReason } from "../codec.ts";
+import type {
+  BytesMeter,
+  ClientConnection,
+  ClientConnectionCallbacks,
+  RequestEncoder,
+  ResponseDecoder,
+  Stream,
+  StreamCallbacks,
+  StreamResetReason,
+} from "../codec.ts";
 import { type RequestHeaders, ResponseHeaders, Trailers } from "../header-map.ts";
 import { ChunkedDecoder } from "./body.ts";
 import { HeadError, hasToken, headEnd, messageFraming, nominatedByConnection, parseFields, parseStatusLine } from "./parse.ts";
@@ -9,6 +18,9 @@ import { chunkHead, lastChunk, writeFields } from "./write.ts";
 
 /** Interim (1xx) answers beyond this many within one exchange are swallowed unread. */
 const maxInterimPassed = 16;
+
+/** Details of an answer 408 that came while no request was under way. */
+export const idleTimeoutAnswer = "http1.idle_408";
 
 export class H1ClientConnection implements ClientConnection {
   readonly protocol = "HTTP/1.1";
@@ -22,8 +34,11 @@ export class H1ClientConnection implements ClientConnection {
   #chunked: ChunkedDecoder | undefined = undefined;
   #stream: H1ClientStream | undefined = undefined;
   #interim = 0;
-  /** The last answer said that the connection ends with it. */
+  /** The connection ends with this answer: it says so, it has no length, or the request was not complete. */
   closeAfterResponse = false;
+  /** The answer itself says so (`connection: close`, HTTP/1.0). */
+  closeAnnounced = false;
+  #failure: { readonly reason: StreamResetReason; readonly details: string } | undefined = undefined;
 
   constructor(connection: Connection, settings: H1Settings, callbacks: ClientConnectionCallbacks) {
     this.connection = connection;
@@ -36,12 +51,18 @@ export class H1ClientConnection implements ClientConnection {
     return this.#state === "idle";
   }
 
-  newStream(decoder: ResponseDecoder): RequestEncoder {
+  /** Whether the end of the connection is the end of the answer (no length was given, a tunnel). */
+  get endsWithConnection(): boolean {
+    return this.#state === "until_close" || this.#state === "tunnel";
+  }
+
+  newStream(decoder: ResponseDecoder): H1ClientStream {
     const stream = new H1ClientStream(this, decoder);
     this.#stream = stream;
     this.#state = "head";
     this.#interim = 0;
     this.closeAfterResponse = false;
+    this.closeAnnounced = false;
     return stream;
   }
 
@@ -81,7 +102,8 @@ export class H1ClientConnection implements ClientConnection {
           case "idle":
             // Bytes nobody asked for: whatever they are, they must not become the next answer.
             this.#state = "dead";
-            this.#callbacks.onProtocolError("http1.unexpected_bytes");
+            // A server that ends an idle connection may say 408 first: no breach.
+            this.#callbacks.onProtocolError(data.toString("latin1", at, at + 12) === "HTTP/1.1 408" ? idleTimeoutAnswer : "http1.unexpected_bytes");
             return;
           case "dead":
             return;
@@ -93,20 +115,27 @@ export class H1ClientConnection implements ClientConnection {
     }
   }
 
-  onConnectionEnd(): void {
+  /** `local`: we closed it. */
+  onConnectionEnd(local = false): void {
     const stream = this.#stream;
     const state = this.#state;
     this.#state = "dead";
     if (stream === undefined) return;
     this.#stream = undefined;
-    if (state === "until_close" || state === "tunnel") {
-      stream.responseEnded = true;
-      stream.decoder.decodeData(Buffer.alloc(0), true);
+    if (this.#failure !== undefined) {
+      stream.reset(this.#failure.reason, this.#failure.details);
       return;
     }
-    // Part of a head has come: what was there is no HTTP message.
-    if (state === "head" && this.#head !== "") stream.reset("protocol_error", "http1.codec_error");
-    else stream.reset("connection_termination", "");
+    if (!local && (state === "until_close" || state === "tunnel")) {
+      stream.responseEnded = true;
+      stream.decoder.decodeData(nothing, true);
+      return;
+    }
+    // Part of an answer has come: what was there is no HTTP message.
+    if (!local && (this.#head !== "" || state === "length" || state === "chunked")) {
+      this.#callbacks.onProtocolError("http1.codec_error");
+      stream.reset("protocol_error", "http1.codec_error");
+    } else stream.reset("connection_termination", "");
   }
 
   goAway(): void {}
@@ -161,9 +190,12 @@ export class H1ClientConnection implements ClientConnection {
     const tunnel = (stream.connectRequest && status >= 200 && status < 300) || status === 101;
     const framing = tunnel ? undefined : messageFraming(list, this.settings.allowChunkedLength);
     if (status === 204 && framing !== undefined && framing.kind !== "none") throw new HeadError("http1.codec_error", 502);
-    this.closeAfterResponse = minor === 0 ? !hasToken(list, "connection", "keep-alive") : hasToken(list, "connection", "close");
+    this.closeAnnounced =
+      (minor === 0 ? !hasToken(list, "connection", "keep-alive") : hasToken(list, "connection", "close")) || hasToken(list, "proxy-connection", "close");
+    this.closeAfterResponse = this.closeAnnounced;
     const nominated = nominatedByConnection(list);
-    if (nominated !== undefined) headers.removeIf((name) => nominated.includes(name) && name !== "content-length" && name !== "transfer-encoding" && name !== "upgrade");
+    if (nominated !== undefined)
+      headers.removeIf((name) => nominated.includes(name) && name !== "content-length" && name !== "transfer-encoding" && name !== "upgrade");
     if (tunnel) {
       this.#state = "tunnel";
       stream.decoder.decodeHeaders(headers, false);
@@ -188,7 +220,7 @@ export class H1ClientConnection implements ClientConnection {
           onEnd: (trailers) => {
             this.#responseEnds();
             if (trailers !== undefined && this.settings.enableTrailers) stream.decoder.decodeTrailers(new Trailers(trailers));
-            else stream.decoder.decodeData(Buffer.alloc(0), true);
+            else stream.decoder.decodeData(nothing, true);
           },
         },
         this.settings.maxHeaderCount,
@@ -209,11 +241,11 @@ export class H1ClientConnection implements ClientConnection {
   }
 
   #protocolError(details: string): void {
-    const stream = this.#stream;
-    this.#stream = undefined;
     this.#state = "dead";
-    stream?.reset("protocol_error", details);
+    this.#failure = { reason: "protocol_error", details };
+    // Whoever hears this closes the connection; the stream is told with that.
     this.#callbacks.onProtocolError(details);
+    if (this.#stream !== undefined) this.onConnectionEnd(true);
   }
 
   /** @internal */
@@ -224,8 +256,17 @@ export class H1ClientConnection implements ClientConnection {
   }
 }
 
+const nothing = Buffer.alloc(0);
+
 function isConnectionField(name: string): boolean {
-  return name === "connection" || name === "transfer-encoding" || name === "content-length" || name === "keep-alive" || name === "proxy-connection" || name === "upgrade";
+  return (
+    name === "connection" ||
+    name === "transfer-encoding" ||
+    name === "content-length" ||
+    name === "keep-alive" ||
+    name === "proxy-connection" ||
+    name === "upgrade"
+  );
 }
 
 export class H1ClientStream implements RequestEncoder, Stream {
@@ -274,7 +315,8 @@ export class H1ClientStream implements RequestEncoder, Stream {
     } else {
       headers.remove("transfer-encoding");
       // RFC 9110 8.6: a method that anticipates content says that there is none.
-      if (endStream && headers.get("content-length") === undefined && (method === "POST" || method === "PUT" || method === "PATCH")) framing = nameFormat === "proper" ? "Content-Length: 0\r\n" : "content-length: 0\r\n";
+      if (endStream && headers.get("content-length") === undefined && (method === "POST" || method === "PUT" || method === "PATCH"))
+        framing = nameFormat === "proper" ? "Content-Length: 0\r\n" : "content-length: 0\r\n";
     }
     const host = nameFormat === "lower" ? "host" : "Host";
     const text = `${method} ${target} HTTP/1.1\r\n${headers.authority === undefined ? "" : `${host}: ${headers.authority}\r\n`}${writeFields(headers, nameFormat)}${framing}\r\n`;
