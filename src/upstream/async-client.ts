@@ -1,9 +1,12 @@
 /** Requests that the proxy makes itself, through a cluster's pools: whole exchanges, and streams whose body is written in pieces. */
 import type { RequestEncoder, ResponseDecoder, StreamCallbacks, StreamResetReason } from "../http/codec.ts";
 import { type RequestHeaders, ResponseHeaders, type Trailers } from "../http/header-map.ts";
+import { machineAddress } from "../net/machine-address.ts";
 import type { Timer } from "../net/timer-wheel.ts";
+import { clusterCounters } from "../router/filter/code-stats.ts";
+import { resetMeaning } from "../router/filter/reset-reason.ts";
 import type { ClusterCore } from "./cluster-core.ts";
-import type { AsyncHttpClient, AsyncRequestOptions, AsyncResult, AsyncStream, LoadBalancerContext, PoolCallbacks, PoolRequest } from "./upstream.ts";
+import type { AsyncHttpClient, AsyncRequestOptions, AsyncResult, AsyncStream, Host, LoadBalancerContext, PoolCallbacks, PoolRequest } from "./upstream.ts";
 
 /** Answers larger than this are given up unless the caller says otherwise. */
 const defaultMaxResponseBytes = 1024 * 1024;
@@ -106,6 +109,9 @@ class ClientStream implements AsyncStream, PoolCallbacks, ResponseDecoder, Strea
   #trailers: Trailers | undefined = undefined;
   #timer: Timer | undefined = undefined;
   #finished = false;
+  #host: Host | undefined = undefined;
+  #endedMs = 0;
+  #responseStarted = false;
 
   constructor(cluster: ClusterCore, options: AsyncRequestOptions, decoder: ResponseDecoder & Pick<StreamCallbacks, "onResetStream">) {
     this.#cluster = cluster;
@@ -116,6 +122,12 @@ class ClientStream implements AsyncStream, PoolCallbacks, ResponseDecoder, Strea
   sendHeaders(headers: RequestHeaders, endStream: boolean): void {
     this.#headers = headers;
     this.#headersEnd = endStream;
+    if (endStream) this.#onRequestEnd();
+    this.#cluster.store.counter("http.async-client.rq_total").inc();
+    // What the proxy asks for itself comes from inside, whoever the cause was.
+    headers.set("x-envoy-internal", "true");
+    const forwardedFor = headers.get("x-forwarded-for");
+    headers.set("x-forwarded-for", forwardedFor === undefined || forwardedFor === "" ? machineAddress() : `${forwardedFor},${machineAddress()}`);
     const context: LoadBalancerContext = {
       hash: undefined,
       metadataMatch: undefined,
@@ -147,7 +159,7 @@ class ClientStream implements AsyncStream, PoolCallbacks, ResponseDecoder, Strea
 
   sendData(data: Buffer, endStream: boolean): void {
     if (this.#finished || this.#ended) return;
-    this.#ended = endStream;
+    if (endStream) this.#onRequestEnd();
     if (this.#encoder !== undefined) {
       this.#encoder.encodeData(data, endStream);
       return;
@@ -163,7 +175,7 @@ class ClientStream implements AsyncStream, PoolCallbacks, ResponseDecoder, Strea
 
   sendTrailers(trailers: Trailers): void {
     if (this.#finished || this.#ended) return;
-    this.#ended = true;
+    this.#onRequestEnd();
     if (this.#encoder !== undefined) this.#encoder.encodeTrailers(trailers);
     else this.#trailers = trailers;
   }
@@ -174,8 +186,9 @@ class ClientStream implements AsyncStream, PoolCallbacks, ResponseDecoder, Strea
     this.#abort();
   }
 
-  onPoolReady(encoder: RequestEncoder): void {
+  onPoolReady(encoder: RequestEncoder, host: Host): void {
     this.#waiting = undefined;
+    this.#host = host;
     this.#encoder = encoder;
     encoder.stream.addCallbacks(this);
     const chunks = this.#chunks;
@@ -204,18 +217,49 @@ class ClientStream implements AsyncStream, PoolCallbacks, ResponseDecoder, Strea
   }
   decodeHeaders(headers: ResponseHeaders, endStream: boolean): void {
     if (this.#finished) return;
-    if (endStream) this.#complete();
+    this.#responseStarted = true;
+    this.#charge(headers.status);
+    if (endStream) this.#onResponseEnd();
     this.#decoder.decodeHeaders(headers, endStream);
   }
   decodeData(chunk: Buffer, endStream: boolean): void {
     if (this.#finished) return;
-    if (endStream) this.#complete();
+    if (endStream) this.#onResponseEnd();
     this.#decoder.decodeData(chunk, endStream);
   }
   decodeTrailers(trailers: Trailers): void {
     if (this.#finished) return;
-    this.#complete();
+    this.#onResponseEnd();
     this.#decoder.decodeTrailers(trailers);
+  }
+
+  #onRequestEnd(): void {
+    this.#ended = true;
+    this.#endedMs = this.#cluster.now();
+  }
+
+  /** Counts an answer as the router counts those of clients. */
+  #charge(status: number): void {
+    const counters = clusterCounters(this.#cluster);
+    counters.codes.charge(status);
+    counters.internal.charge(status);
+    if (status >= 500) this.#host?.stats.rq_error.inc();
+    else this.#host?.stats.rq_success.inc();
+  }
+
+  #onResponseEnd(): void {
+    this.#complete();
+    if (this.#ended) {
+      const counters = clusterCounters(this.#cluster);
+      const ms = Math.floor(this.#cluster.now() - this.#endedMs);
+      counters.codes.chargeTime(ms);
+      counters.internal.chargeTime(ms);
+      return;
+    }
+    // Nobody reads the rest of the request.
+    const encoder = this.#encoder;
+    encoder?.stream.removeCallbacks(this);
+    encoder?.stream.resetStream("local_reset");
   }
 
   #complete(): void {
@@ -232,6 +276,14 @@ class ClientStream implements AsyncStream, PoolCallbacks, ResponseDecoder, Strea
   #fail(reason: StreamResetReason, details: string): void {
     if (this.#finished) return;
     this.#complete();
+    if (!this.#responseStarted) {
+      const timeout = details === timedOut;
+      if (timeout) {
+        clusterCounters(this.#cluster).timeout.inc();
+        this.#host?.stats.rq_timeout.inc();
+      }
+      this.#charge(timeout ? 504 : resetMeaning(reason).status);
+    }
     this.#decoder.onResetStream(reason, details);
   }
 }

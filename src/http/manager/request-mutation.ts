@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { isIP } from "node:net";
 import { ipAddress, isLoopback } from "../../net/address.ts";
 import type { Address, Connection } from "../../net/connection.ts";
+import { machineAddress } from "../../net/machine-address.ts";
 import type { RequestHeaders } from "../header-map.ts";
 import type { StreamInfo } from "../stream-info.ts";
 import { mutateClientCert } from "./client-cert.ts";
@@ -58,7 +59,7 @@ export function mutateRequest(headers: RequestHeaders, connection: Connection, s
     if (settings.xffNumTrustedHops > 0) client = addressFromXff(headers, settings.xffNumTrustedHops - 1)?.address;
     client ??= remote;
     if (!settings.skipXffAppend && remote.kind === "ip") {
-      const address = isLoopback(remote) && connection.localAddress.kind === "ip" ? machineAddress(connection) : remote.ip;
+      const address = isLoopback(remote) ? machineAddress() : remote.ip;
       headers.set("x-forwarded-for", forwardedFor === undefined || forwardedFor === "" ? address : `${headers.getAll("x-forwarded-for").join(",")},${address}`);
     }
     if (settings.xffNumTrustedHops === 0 || headers.get("x-forwarded-proto") === undefined) headers.set("x-forwarded-proto", tls ? "https" : "http");
@@ -133,11 +134,6 @@ function removeInternal(headers: RequestHeaders, prefix: string, edge: boolean):
 function isInternal(address: Address, settings: ManagerSettings): boolean {
   if (address.kind === "pipe") return settings.unixSocketsInternal;
   return settings.internalAddresses?.contains(address.ip) ?? false;
-}
-
-/** Behind a loopback client the address of the machine says more than 127.0.0.1. */
-function machineAddress(connection: Connection): string {
-  return connection.localAddress.kind === "ip" ? connection.localAddress.ip : "127.0.0.1";
 }
 
 /** The entry `skip` from the right in X-Forwarded-For; `single`: it is the only one. */

@@ -239,19 +239,18 @@ export class RouterFilter extends RequestStats implements HttpFilter, LoadBalanc
     const { callbacks, config, headers } = this;
     const info = callbacks.streamInfo;
     config.stats.rq_direct_response.inc();
+    const { status } = route;
+    // The path is rewritten for logs; where to go follows from what the client asked for.
+    const location = status === 201 || (status >= 300 && status < 400) ? route.location(headers, info) : undefined;
     route.finalizeRequestHeaders(headers, info);
     const body = route.body(headers, info);
-    const { status } = route;
     callbacks.sendLocalReply({
       status,
       body: typeof body === "string" ? body : body?.toString("latin1"),
       contentType: route.contentType,
       details: "direct_response",
       modifyHeaders: (response) => {
-        if (status === 201 || (status >= 300 && status < 400)) {
-          const location = route.location(headers, info);
-          if (location !== undefined && location !== "") response.set("location", location);
-        }
+        if (location !== undefined && location !== "") response.set("location", location);
         route.finalizeResponseHeaders(response, info, headers);
       },
     });
