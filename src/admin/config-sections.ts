@@ -4,11 +4,9 @@ import type { FilterChain, Listener } from "../config/schema/types/envoy.config.
 import type { RouteConfiguration } from "../config/schema/types/envoy.config.route.v3.d.ts";
 import type { HttpConnectionManager } from "../config/schema/types/envoy.extensions.filters.network.http_connection_manager.v3.d.ts";
 import { endpointConfigs } from "./endpoint-configs.ts";
+import { nodeMessage } from "./node.ts";
 import type { AdminServer } from "./server.ts";
-
-export interface Typed {
-  readonly $typeName: string;
-}
+import { type Typed, typed } from "./typed.ts";
 
 /** One element of ConfigDump.configs. */
 export interface ConfigSection {
@@ -25,7 +23,14 @@ export function configSections(server: AdminServer, includeEds: boolean, keep: (
   const { bootstrap, bootstrapLoadedAt, updatedAt } = server.config;
   const resources = bootstrap.staticResources;
   const lastUpdated = timestamp(updatedAt);
-  const sections: ConfigSection[] = [{ message: typed("envoy.admin.v3.BootstrapConfigDump", { bootstrap, lastUpdated: timestamp(bootstrapLoadedAt) }) }];
+  const sections: ConfigSection[] = [
+    {
+      message: typed("envoy.admin.v3.BootstrapConfigDump", {
+        bootstrap: { ...bootstrap, node: nodeMessage(server) },
+        lastUpdated: timestamp(bootstrapLoadedAt),
+      }),
+    },
+  ];
 
   const clusters = (resources?.clusters ?? []).filter((cluster) => keep(cluster.name)).sort((a, b) => (a.name < b.name ? -1 : 1));
   sections.push(
@@ -73,10 +78,6 @@ export function configSections(server: AdminServer, includeEds: boolean, keep: (
 
 function section(name: string, field: string, property: string, messages: readonly Typed[]): ConfigSection {
   return { message: typed(`envoy.admin.v3.${name}`, { [property]: messages }), items: { field, property, messages } };
-}
-
-export function typed(typeName: string, fields: object): Typed {
-  return { $typeName: typeName, ...fields };
 }
 
 export function timestamp(date: Date): Timestamp {

@@ -1,7 +1,7 @@
 /** Endpoints as they are now (addresses resolved, health known), as envoy.config.endpoint.v3.ClusterLoadAssignment: /config_dump?include_eds. */
 import type { Address } from "../net/connection.ts";
-import { type Typed, typed } from "./config-sections.ts";
 import type { AdminCluster, AdminHost, AdminServer } from "./server.ts";
+import { type Typed, typed } from "./typed.ts";
 
 export function endpointConfigs(server: AdminServer, keep: (name: string) => boolean): Typed[] {
   const configured = new Map((server.config.bootstrap.staticResources?.clusters ?? []).map((cluster) => [cluster.name, cluster]));

@@ -56,7 +56,7 @@ export function fakeServer(yaml = "", changes: Partial<AdminServer> = {}, admin 
   const server: AdminServer = {
     state: "LIVE",
     healthFailed: false,
-    version: "0123456789012345678901234567890123456789/1.40.0/Clean/Outrider-0.1.0/OpenSSL-3",
+    version: "9e5580933739775e8bce696a57a2e1bc99368f23/1.40.0/Clean/Outrider-0.1.0/OpenSSL-3",
     hotRestartVersion: "11.104",
     options: {
       baseId: 3,

@@ -3,8 +3,9 @@
  * Chrome's developer tools, in editors and in speedscope. They name functions and count bytes and microseconds: no data, so no secrets
  * (which is why there is no full heap snapshot here).
  */
-import { writeFile } from "node:fs/promises";
+import { access, constants, writeFile } from "node:fs/promises";
 import { Session } from "node:inspector/promises";
+import { dirname } from "node:path";
 import { getLogger } from "../log/log.ts";
 import type { AdminServer, ThreadProfile } from "./server.ts";
 
@@ -47,6 +48,17 @@ export class Profiler {
       this.#limit.unref();
     }
     return true;
+  }
+
+  /** Whether profiles could be written at a path: asked before one is begun. */
+  static async canWrite(path: string): Promise<boolean> {
+    try {
+      await access(dirname(path), constants.W_OK);
+      return true;
+    } catch (error) {
+      log.error(`no profile can be written: ${error instanceof Error ? error.message : String(error)} (admin.profile_path says where)`);
+      return false;
+    }
   }
 
   /** Ends it: profiles (JSON) by thread. Empty when none ran. */

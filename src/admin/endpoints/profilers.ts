@@ -30,7 +30,7 @@ export const cpuProfiler: AdminEndpoint = {
         log.warning("nobody has ended the CPU profile: it is ended now");
         void cpu.stopInto(path);
       };
-      return (await cpu.start(request.server, onLimit)) ? ok : text("failure to start the profiler", 500);
+      return (await Profiler.canWrite(path)) && (await cpu.start(request.server, onLimit)) ? ok : text("failure to start the profiler", 500);
     }
     if (enable === "n") return (await cpu.stopInto(path)) ? ok : text(`failure to write the profile to ${path}\n`, 500);
     return usage;
@@ -46,6 +46,7 @@ export const heapProfiler: AdminEndpoint = {
     const enable = request.params.first("enable");
     const path = profilePath(request);
     if (enable === "y") {
+      if (!(await Profiler.canWrite(path))) return text("Fail to start the heap profiler\n", 500);
       if (allocations.running || !(await heap.start(request.server))) return text("Fail to start heap profiler: already started\n", 400);
       return text("Starting heap profiler\n");
     }

@@ -1,8 +1,8 @@
 /** /server_info: version, state, command line, node. */
 import { durationJson, toJson } from "../../config/json.ts";
-import { extensions } from "../../extensions/registry.ts";
+import { nodeMessage } from "../node.ts";
 import { type AdminEndpoint, json } from "../request.ts";
-import type { AdminOptions, AdminServer } from "../server.ts";
+import type { AdminOptions } from "../server.ts";
 import { shownState } from "./state.ts";
 
 export const serverInfo: AdminEndpoint = {
@@ -16,7 +16,7 @@ export const serverInfo: AdminEndpoint = {
       uptime_all_epochs: `${Math.floor(server.uptimeAllEpochsS)}s`,
       hot_restart_version: server.hotRestartVersion,
       command_line_options: optionsJson(server.options),
-      node: nodeJson(server),
+      node: toJson(nodeMessage(server), { protoNames: true, redact: true, emitDefaults: true }),
       hot_restart_initializing: false,
     }),
 };
@@ -68,27 +68,4 @@ function optionsJson(o: AdminOptions): object {
 
 function milliseconds(ms: number): string {
   return durationJson({ seconds: BigInt(Math.floor(ms / 1000)), nanos: Math.round((ms % 1000) * 1e6) });
-}
-
-/** envoy.config.core.v3.Node with what this build can do. */
-function nodeJson(server: AdminServer): object {
-  const node = server.config.bootstrap.node;
-  const [commit, version, status, build, tls] = server.version.split("/");
-  const [major, minor, patch] = (version ?? "").split(".").map(Number);
-  return {
-    ...(node === undefined ? {} : toJson(node, { protoNames: true, redact: true, emitDefaults: true })),
-    user_agent_build_version: {
-      version: { major_number: major, minor_number: minor, patch },
-      metadata: { "revision.sha": commit, "revision.status": status, "build.type": build, "ssl.version": tls },
-    },
-    extensions: extensions
-      .filter((row) => !row.messages.some((message) => message.startsWith("outrider.")))
-      .map((row) => ({
-        name: row.name,
-        category: row.category,
-        type_descriptor: "",
-        disabled: server.options.disabledExtensions.some((disabled) => disabled === row.name || disabled === `${row.category}/${row.name}`),
-        type_urls: row.messages,
-      })),
-  };
 }
