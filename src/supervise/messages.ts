@@ -44,7 +44,7 @@ export function reason(error: unknown): string {
 }
 
 /** Writes all of it; trouble with standard error itself is nobody's to hear. */
-export function complain(text: string): void {
+export function complain(text: string | Buffer): void {
   const bytes = Buffer.from(text);
   let offset = 0;
   for (let tries = 0; offset < bytes.length && tries < 1000; tries++) {

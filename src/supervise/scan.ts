@@ -170,7 +170,7 @@ export class Scan {
     }
     if (service.pipe === undefined && this.#hasLog(service.name) && this.#openPipe(service)) {
       service.watcher?.close();
-      if (service.main !== undefined && service.pipe !== undefined) (service.main.options as { stdout?: number }).stdout = (service.pipe as LogPipe).write;
+      service.main?.writeTo(this.#writeEnd(service));
     }
     const { pipe } = service;
     const at = performance.now();
@@ -182,6 +182,10 @@ export class Scan {
       if (at >= service.logFrom) service.log = this.#supervise(service, `${service.name}/log`, "log", { stdin: pipe.read });
       if (service.log === undefined) this.#passWithin(Math.max(service.logFrom - at, 1));
     }
+  }
+
+  #writeEnd(service: Service): number | undefined {
+    return service.pipe?.write;
   }
 
   #supervise(service: Service, path: string, name: string, descriptors: { stdin?: number; stdout?: number }): Supervisor | undefined {

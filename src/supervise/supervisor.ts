@@ -29,8 +29,8 @@ export interface SupervisorOptions {
   /** What messages call it; as the user gave it. */
   readonly name: string;
   /** Descriptors for the service: the same numbers of this process when not given. */
-  stdin?: number;
-  stdout?: number;
+  readonly stdin?: number;
+  readonly stdout?: number;
   /** Whenever what `status` tells has changed. */
   onStatus?(status: Status, supervisor: Supervisor): void;
   /** The service ended: exit code, or the signal that ended it. */
@@ -57,11 +57,13 @@ export class Supervisor {
   #waiting: string | undefined;
   /** Commands of this process that wait for the end of the second. */
   #queued = "";
+  #stdout: number | undefined;
   #hold: NodeJS.Timeout | undefined;
 
   /** Takes the directory, or throws a SuperviseError with daemontools' message. Nothing runs before `begin`. */
   constructor(options: SupervisorOptions) {
     this.options = options;
+    this.#stdout = options.stdout;
     const { name } = options;
     try {
       this.#directory = pinDirectory(options.path);
@@ -131,6 +133,11 @@ export class Supervisor {
     this.#state = "steady";
     if (this.#want === "up") this.#start();
     else this.#endHold();
+  }
+
+  /** From the next start on. */
+  writeTo(stdout: number | undefined): void {
+    this.#stdout = stdout;
   }
 
   /** Obeys commands as if they had come through the fifo. */
@@ -223,7 +230,7 @@ export class Supervisor {
     this.#paused = false;
     try {
       checkFormat(`${base}/run`);
-      const child = spawn("./run", [], { cwd: base, stdio: [this.options.stdin ?? "inherit", this.options.stdout ?? "inherit", "inherit"] });
+      const child = spawn("./run", [], { cwd: base, stdio: [this.options.stdin ?? "inherit", this.#stdout ?? "inherit", "inherit"] });
       child.once("error", (error) => this.#onStartTrouble(error));
       child.once("exit", (code, signal) => this.#onEnd(code, signal));
       this.#child = child;

@@ -1,0 +1,263 @@
+/** One log directory of multilog: current, finished files @STAMP.s and .u, rotation, recovery after a crash, processors. */
+import { spawnSync } from "node:child_process";
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  fchmodSync,
+  fstatSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  type Stats,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
+import { type PinnedDirectory, pinDirectory } from "../../os/pinned-directory.ts";
+import { systemOs } from "../../os/os.ts";
+import { errorCode, warn } from "../messages.ts";
+import { SuperviseError } from "../status-files.ts";
+import { stamp } from "../tai64n.ts";
+import { pause, untilDone } from "./trouble.ts";
+
+const NEWLINE = 0x0a;
+/** A file is closed early when a line ends this close to its size. */
+const EARLY_BYTES = 2000;
+/** Of a finished file's name: `@` and the stamp. */
+const MIN_OLD_NAME = 25;
+
+export interface LogSettings {
+  readonly maxBytes: number;
+  /** Files in all, `current` included. */
+  readonly maxFiles: number;
+  /** Shell command. */
+  readonly processor: string | undefined;
+}
+
+export class LogDirectory {
+  readonly #name: string;
+  readonly #settings: LogSettings;
+  readonly #directory: PinnedDirectory;
+  #current = -1;
+  #bytes = 0;
+  /** What is to be written, in order. */
+  #buffer = Buffer.allocUnsafe(65536);
+  #length = 0;
+
+  /** Locks the directory and recovers what a crash left, or throws a SuperviseError with multilog's message. */
+  constructor(name: string, settings: LogSettings) {
+    this.#name = name;
+    this.#settings = settings;
+    try {
+      mkdirSync(name, 0o700);
+    } catch {
+      // is there, or opening it says what is wrong
+    }
+    try {
+      this.#directory = pinDirectory(name);
+    } catch (error) {
+      throw new SuperviseError(`unable to open directory ${name}`, error);
+    }
+    try {
+      const lock = openSync(this.#path("lock"), constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK, 0o600);
+      systemOs().flock(lock, false); // for the life of the process
+    } catch (error) {
+      throw new SuperviseError(`unable to lock directory ${name}`, error);
+    }
+    this.#recover();
+  }
+
+  #path(file: string): string {
+    return `${this.#directory.base}/${file}`;
+  }
+
+  #stat(file: string): Stats | undefined {
+    try {
+      return statSync(this.#path(file));
+    } catch (error) {
+      if (errorCode(error) === "ENOENT") return undefined;
+      throw new SuperviseError(`unable to stat ${this.#name}/${file}`, error);
+    }
+  }
+
+  #recover(): void {
+    const current = this.#stat("current");
+    try {
+      if (current !== undefined && (current.mode & 0o100) !== 0) {
+        this.#openCurrent();
+        this.#bytes = fstatSync(this.#current).size;
+        fchmodSync(this.#current, 0o644);
+        return;
+      }
+      this.#remove("state");
+      this.#remove("newstate");
+      const processed = this.#stat("processed");
+      if (processed !== undefined && (processed.mode & 0o100) !== 0) {
+        this.#remove("previous");
+        this.#finish("processed", "s");
+      } else {
+        this.#remove("processed");
+        this.#finish("previous", "u");
+      }
+      this.#finish("current", "u");
+      const state = openSync(this.#path("state"), "w", 0o644);
+      fchmodSync(state, 0o644);
+      closeSync(state);
+      this.#openCurrent();
+    } catch (error) {
+      if (error instanceof SuperviseError) throw error;
+      throw new SuperviseError(`unable to start directory ${this.#name}`, error);
+    }
+  }
+
+  #openCurrent(): void {
+    this.#current = openSync(this.#path("current"), constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK, 0o600);
+    fchmodSync(this.#current, 0o644);
+    this.#bytes = 0;
+  }
+
+  #remove(file: string): void {
+    untilDone(`unable to remove ${this.#name}/${file}`, () => {
+      try {
+        unlinkSync(this.#path(file));
+      } catch (error) {
+        if (errorCode(error) !== "ENOENT") throw error;
+      }
+    });
+  }
+
+  /** Gives a file its final name, `@STAMP.code`, then removes the oldest ones. */
+  #finish(file: string, code: "s" | "u"): void {
+    const stats = untilDone(`unable to stat ${this.#name}/${file}`, () => this.#stat(file));
+    if (stats === undefined) return;
+    // Two names: a crash came between link and unlink.
+    if (stats.nlink === 1) {
+      untilDone(`unable to link to ${this.#name}/${file}`, () => {
+        for (;;) {
+          try {
+            linkSync(this.#path(file), this.#path(`${stamp()}.${code}`));
+            return;
+          } catch (error) {
+            if (errorCode(error) !== "EEXIST") throw error;
+          }
+        }
+      });
+    }
+    this.#remove(file);
+    this.#prune();
+  }
+
+  #prune(): void {
+    const names = untilDone(`unable to read directory ${this.#name}`, () => readdirSync(this.#directory.base));
+    const old = names.filter((name) => name.startsWith("@") && name.length >= MIN_OLD_NAME).sort();
+    while (old.length >= this.#settings.maxFiles) this.#remove(old.shift() as string);
+  }
+
+  /** Takes bytes; they are on disk after `flush`. */
+  append(bytes: Uint8Array, start: number, end: number): void {
+    let from = start;
+    while (from < end) {
+      const room = this.#buffer.length - this.#length;
+      const length = Math.min(room, end - from);
+      this.#buffer.set(from === 0 && length === bytes.length ? bytes : bytes.subarray(from, from + length), this.#length);
+      this.#length += length;
+      from += length;
+      if (this.#length === this.#buffer.length) this.flush();
+    }
+  }
+
+  appendByte(byte: number): void {
+    this.#buffer[this.#length++] = byte;
+    if (this.#length === this.#buffer.length) this.flush();
+  }
+
+  /** Writes everything, over as many files as it takes. */
+  flush(): void {
+    const { maxBytes } = this.#settings;
+    let offset = 0;
+    while (offset < this.#length) {
+      if (this.#bytes >= maxBytes) this.rotate();
+      let length = Math.min(this.#length - offset, maxBytes - this.#bytes);
+      if (this.#bytes + length >= maxBytes - EARLY_BYTES) {
+        const newline = this.#buffer.lastIndexOf(NEWLINE, offset + length - 1);
+        if (newline >= offset) length = newline + 1 - offset;
+      }
+      const from = offset;
+      const written = untilDone(`unable to write to ${this.#name}/current`, () => writeSync(this.#current, this.#buffer, from, length));
+      this.#bytes += written;
+      offset += written;
+      if (this.#bytes >= maxBytes - EARLY_BYTES && this.#buffer[offset - 1] === NEWLINE) this.rotate();
+    }
+    this.#length = 0;
+  }
+
+  /** Closes the current file and starts a new one; for ALRM only when it holds something. */
+  rotateIfUsed(): void {
+    this.flush();
+    if (this.#bytes > 0) this.rotate();
+  }
+
+  rotate(): void {
+    const name = this.#name;
+    untilDone(`unable to fsync ${name}/current`, () => fsyncSync(this.#current));
+    closeSync(this.#current);
+    untilDone(`unable to rename current to previous in directory ${name}`, () => renameSync(this.#path("current"), this.#path("previous")));
+    untilDone(`unable to create ${name}/current`, () => this.#openCurrent());
+    untilDone(`unable to set mode of ${name}/previous`, () => chmodSync(this.#path("previous"), 0o744));
+    if (this.#settings.processor === undefined) {
+      this.#finish("previous", "s");
+      return;
+    }
+    while (!this.#process(this.#settings.processor)) pause();
+    untilDone(`unable to remove ${name}/previous`, () => unlinkSync(this.#path("previous")));
+    untilDone(`unable to rename newstate to state in directory ${name}`, () => renameSync(this.#path("newstate"), this.#path("state")));
+    this.#finish("processed", "s");
+  }
+
+  /** Runs the processor from `previous` and `state` to `processed` and `newstate`; false when it failed. */
+  #process(command: string): boolean {
+    const name = this.#name;
+    const open = (file: string, flags: string): number => untilDone(`unable to open ${name}/${file}`, () => openSync(this.#path(file), flags, 0o644));
+    const previous = open("previous", "r");
+    const processed = open("processed", "w");
+    const state = open("state", "a+");
+    const newState = open("newstate", "w");
+    try {
+      const result = spawnSync("/bin/sh", ["-c", command], {
+        argv0: "sh",
+        cwd: this.#directory.base,
+        stdio: [previous, processed, "inherit", "ignore", state, newState],
+      });
+      if (result.error !== undefined) {
+        warn("multilog", `unable to run processor in ${name}, pausing`, result.error);
+        return false;
+      }
+      if (result.signal !== null) {
+        warn("multilog", `processor crashed in ${name}, pausing: ${result.signal}`);
+        return false;
+      }
+      if (result.status !== 0) {
+        warn("multilog", `processor failed in ${name}, pausing`);
+        return false;
+      }
+      untilDone(`unable to fsync ${name}/processed`, () => fsyncSync(processed));
+      untilDone(`unable to set mode of ${name}/processed`, () => fchmodSync(processed, 0o744));
+      untilDone(`unable to fsync ${name}/newstate`, () => fsyncSync(newState));
+      return true;
+    } finally {
+      for (const fd of [previous, processed, state, newState]) closeSync(fd);
+    }
+  }
+
+  /** A clean end: everything on disk, and `current` marked as complete. */
+  close(): void {
+    this.flush();
+    untilDone(`unable to fsync ${this.#name}/current`, () => fsyncSync(this.#current));
+    untilDone(`unable to set mode of ${this.#name}/current`, () => fchmodSync(this.#current, 0o744));
+    closeSync(this.#current);
+  }
+}

@@ -1,0 +1,37 @@
+/** fghack CHILD: keeps a daemon that puts itself in the background in the foreground: waits until the last holder of a pipe it hands out is gone. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { closeSync } from "node:fs";
+import { Socket } from "node:net";
+import { systemOs } from "../../os/os.ts";
+import { fatal, usage, warn } from "../messages.ts";
+
+/** A daemon closes the descriptors it knows of; hardly one closes this many. */
+const DESCRIPTORS = 30;
+const FORWARDED = ["SIGTERM", "SIGHUP", "SIGINT", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGQUIT"] as const;
+
+export function run(args: string[]): number | Promise<number> {
+  if (args.length === 0) return usage("fghack", "fghack child");
+  const [read, write] = systemOs().pipe();
+  return new Promise((resolve) => {
+    let outcome: number | undefined;
+    let isClosed = false;
+    const settle = (): void => {
+      if (outcome !== undefined && isClosed) resolve(outcome);
+    };
+    const child: ChildProcess = spawn(args[0], args.slice(1), { stdio: ["inherit", "inherit", "inherit", ...Array<number>(DESCRIPTORS).fill(write)] });
+    closeSync(write);
+    child.once("error", (error) => resolve(fatal("fghack", `unable to run ${args[0]}`, error)));
+    child.once("exit", (code, signal) => {
+      outcome = signal === null ? (code ?? 0) : fatal("fghack", "child crashed");
+      settle();
+    });
+    for (const signal of FORWARDED) process.on(signal, () => child.kill(signal));
+    const pipe = new Socket({ fd: read, readable: true, writable: false });
+    pipe.resume();
+    pipe.on("error", (error) => warn("fghack", "unable to read from the pipe", error));
+    pipe.on("close", () => {
+      isClosed = true;
+      settle();
+    });
+  });
+}
