@@ -103,6 +103,8 @@ export function mutateRequest(headers: RequestHeaders, connection: Connection, s
     const via = headers.get("via");
     headers.set("via", via === undefined || via === "" ? settings.via : `${via}, ${settings.via}`);
   }
+  // The first proxy of ours that a request from outside meets says who sent it.
+  if (edge && info.downstreamRemoteAddress.kind === "ip") headers.set(`${prefix}-external-address`, info.downstreamRemoteAddress.ip);
   if (settings.generateRequestId) {
     const given = headers.get("x-request-id");
     if (given === undefined || given === "" || (edge && !settings.preserveExternalRequestId)) {

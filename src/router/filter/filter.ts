@@ -514,6 +514,7 @@ export class RouterFilter extends RequestStats implements HttpFilter, LoadBalanc
     }
     if (this.#cookies !== undefined) for (const cookie of this.#cookies) headers.add("set-cookie", cookie);
     info.responseCode = status;
+    info.responseCodeDetails = "via_upstream";
     route.finalizeResponseHeaders(headers, info, this.headers);
     this.#modifyHeaders(headers);
     this.responseStarted = true;
