@@ -10,7 +10,8 @@ export interface Account {
 function find(lines: string, name: string): Account | undefined {
   for (const line of lines.split("\n")) {
     const fields = line.split(":");
-    if (fields[0] === name && fields.length >= 4 && /^[0-9]+$/.test(fields[2]) && /^[0-9]+$/.test(fields[3])) return { uid: Number(fields[2]), gid: Number(fields[3]) };
+    if (fields[0] === name && fields.length >= 4 && /^[0-9]+$/.test(fields[2]) && /^[0-9]+$/.test(fields[3]))
+      return { uid: Number(fields[2]), gid: Number(fields[3]) };
   }
   return undefined;
 }

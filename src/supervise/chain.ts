@@ -1,5 +1,6 @@
 /** The last step of every chain-loading command: become the program named on the command line, in the same process. */
 import { accessSync, constants, readFileSync, statSync } from "node:fs";
+import { restoreOpenFilesLimit } from "../os/open-files.ts";
 import { type ExecRequest, systemError, systemOs } from "../os/os.ts";
 import { errorCode, fatal } from "./messages.ts";
 
@@ -60,6 +61,8 @@ export interface ChainOptions {
   readonly path?: string;
   readonly lock?: ExecRequest["lock"];
   readonly newSession?: boolean;
+  /** The limit of open files was set on purpose. */
+  readonly keepsOpenFilesLimit?: boolean;
 }
 
 /** Becomes `args[0]`, or says why not and returns the exit code. */
@@ -68,6 +71,7 @@ export function chain(program: string, args: readonly string[], options: ChainOp
   const argv = rawArguments(args);
   try {
     const file = findProgram(argv[0], options.path ?? env.get("PATH") ?? "/bin:/usr/bin");
+    if (options.keepsOpenFilesLimit !== true) restoreOpenFilesLimit();
     return systemOs().exec({ file, argv, env: [...env].map(([name, value]) => `${name}=${value}`), lock: options.lock }, options.newSession);
   } catch (error) {
     return fatal(program, `unable to run ${args[0]}`, error);

@@ -5,8 +5,8 @@
 import { type FSWatcher, readdirSync, type Stats, statSync, watch } from "node:fs";
 import { join } from "node:path";
 import { pinDirectory } from "../os/pinned-directory.ts";
-import { errorCode, reason, warn } from "./messages.ts";
 import { type LogPipe, openLogPipe } from "./log-pipe.ts";
+import { errorCode, reason, warn } from "./messages.ts";
 import type { Status } from "./service-directory.ts";
 import { SuperviseError } from "./status-files.ts";
 import { Supervisor } from "./supervisor.ts";

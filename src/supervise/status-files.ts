@@ -1,5 +1,18 @@
 /** Writes and opens what stands under DIR/supervise: the directory, the lock, the two fifos, the status record. */
-import { closeSync, constants, lstatSync, mkdirSync, openSync, readFileSync, readlinkSync, renameSync, statSync, unlinkSync, writeFileSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  renameSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { systemOs } from "../os/os.ts";
 import { processStartTime } from "../os/process-info.ts";
 import { errorCode, warn } from "./messages.ts";

@@ -6,8 +6,9 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, constants, existsSync, openSync, readSync } from "node:fs";
 import { Socket } from "node:net";
-import { type PinnedDirectory, pinDirectory } from "../os/pinned-directory.ts";
+import { withOriginalOpenFilesLimit } from "../os/open-files.ts";
 import { systemError } from "../os/os.ts";
+import { type PinnedDirectory, pinDirectory } from "../os/pinned-directory.ts";
 import { complain, errorCode, reason, warn } from "./messages.ts";
 import { CONTROL, LOCK, OK, type Status, type Want } from "./service-directory.ts";
 import { findOrphan, makeSuperviseDirectory, openFifo, SuperviseError, takeLock, writeChild, writeStatus } from "./status-files.ts";
@@ -79,7 +80,12 @@ export class Supervisor {
       step = `unable to open ${name}/${CONTROL}`;
       const control = openFifo(`${base}/${CONTROL}`, constants.O_RDWR);
       const byte = Buffer.alloc(1); // one at a time: what is not obeyed yet stays in the fifo
-      this.#control = new Socket({ fd: control, readable: true, writable: false, onread: { buffer: byte, callback: (length) => this.#onCommand(length, byte) } });
+      this.#control = new Socket({
+        fd: control,
+        readable: true,
+        writable: false,
+        onread: { buffer: byte, callback: (length) => this.#onCommand(length, byte) },
+      });
       this.#announce();
       step = `unable to open ${name}/${OK}`;
       this.#ok = openFifo(`${base}/${OK}`, constants.O_RDONLY);
@@ -230,7 +236,9 @@ export class Supervisor {
     this.#paused = false;
     try {
       checkFormat(`${base}/run`);
-      const child = spawn("./run", [], { cwd: base, stdio: [this.options.stdin ?? "inherit", this.#stdout ?? "inherit", "inherit"] });
+      const child = withOriginalOpenFilesLimit(() =>
+        spawn("./run", [], { cwd: base, stdio: [this.options.stdin ?? "inherit", this.#stdout ?? "inherit", "inherit"] }),
+      );
       child.once("error", (error) => this.#onStartTrouble(error));
       child.once("exit", (code, signal) => this.#onEnd(code, signal));
       this.#child = child;

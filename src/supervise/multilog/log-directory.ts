@@ -17,8 +17,9 @@ import {
   unlinkSync,
   writeSync,
 } from "node:fs";
-import { type PinnedDirectory, pinDirectory } from "../../os/pinned-directory.ts";
+import { withOriginalOpenFilesLimit } from "../../os/open-files.ts";
 import { systemOs } from "../../os/os.ts";
+import { type PinnedDirectory, pinDirectory } from "../../os/pinned-directory.ts";
 import { errorCode, warn } from "../messages.ts";
 import { SuperviseError } from "../status-files.ts";
 import { stamp } from "../tai64n.ts";
@@ -227,11 +228,13 @@ export class LogDirectory {
     const state = open("state", "a+");
     const newState = open("newstate", "w");
     try {
-      const result = spawnSync("/bin/sh", ["-c", command], {
-        argv0: "sh",
-        cwd: this.#directory.base,
-        stdio: [previous, processed, "inherit", "ignore", state, newState],
-      });
+      const result = withOriginalOpenFilesLimit(() =>
+        spawnSync("/bin/sh", ["-c", command], {
+          argv0: "sh",
+          cwd: this.#directory.base,
+          stdio: [previous, processed, "inherit", "ignore", state, newState],
+        }),
+      );
       if (result.error !== undefined) {
         warn("multilog", `unable to run processor in ${name}, pausing`, result.error);
         return false;

@@ -1,12 +1,14 @@
 /** fghack CHILD: keeps a daemon that puts itself in the background in the foreground: waits until the last holder of a pipe it hands out is gone. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
 import { Socket } from "node:net";
+import { withOriginalOpenFilesLimit } from "../../os/open-files.ts";
 import { systemOs } from "../../os/os.ts";
 import { fatal, usage, warn } from "../messages.ts";
 
 /** A daemon closes the descriptors it knows of; hardly one closes this many. */
 const DESCRIPTORS = 30;
+const SPARE = 8;
 const FORWARDED = ["SIGTERM", "SIGHUP", "SIGINT", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGQUIT"] as const;
 
 export function run(args: string[]): number | Promise<number> {
@@ -18,8 +20,12 @@ export function run(args: string[]): number | Promise<number> {
     const settle = (): void => {
       if (outcome !== undefined && isClosed) resolve(outcome);
     };
-    const child: ChildProcess = spawn(args[0], args.slice(1), { stdio: ["inherit", "inherit", "inherit", ...Array<number>(DESCRIPTORS).fill(write)] });
-    closeSync(write);
+    // libuv reports a failed exec through a pipe of its own, which the child's many descriptors must not overwrite: it gets a higher number.
+    const placeholders = Array.from({ length: DESCRIPTORS + SPARE }, () => openSync("/dev/null", "r"));
+    const child: ChildProcess = withOriginalOpenFilesLimit(() =>
+      spawn(args[0], args.slice(1), { stdio: ["inherit", "inherit", "inherit", ...Array<number>(DESCRIPTORS).fill(write)] }),
+    );
+    for (const fd of [write, ...placeholders]) closeSync(fd);
     child.once("error", (error) => resolve(fatal("fghack", `unable to run ${args[0]}`, error)));
     child.once("exit", (code, signal) => {
       outcome = signal === null ? (code ?? 0) : fatal("fghack", "child crashed");

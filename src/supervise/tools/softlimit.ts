@@ -1,5 +1,5 @@
 /** softlimit OPTIONS CHILD: lowers soft limits, then becomes CHILD. */
-import { type LimitName, systemOs, UNLIMITED } from "../../os/os.ts";
+import { type LimitName, systemOs } from "../../os/os.ts";
 import { chain } from "../chain.ts";
 import { getopt } from "../getopt.ts";
 import { fatal, usage } from "../messages.ts";
@@ -40,10 +40,10 @@ export function run(args: string[]): number {
     }
     const soft = value === "hard" || value > hard ? hard : value;
     try {
-      os.setrlimit(limit, soft > UNLIMITED ? UNLIMITED : soft, hard);
+      os.setrlimit(limit, soft, hard);
     } catch (error) {
       return fatal("softlimit", "setrlimit failed", error);
     }
   }
-  return chain("softlimit", options.rest);
+  return chain("softlimit", options.rest, { keepsOpenFilesLimit: wanted.has("nofile") });
 }

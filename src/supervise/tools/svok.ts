@@ -1,8 +1,8 @@
 /** svok DIR: 0 when a supervise runs there, 100 when not. */
 import { statSync } from "node:fs";
+import { systemError } from "../../os/os.ts";
 import { EXIT_USAGE, fatal, usage } from "../messages.ts";
 import { isSupervised } from "../service-directory.ts";
-import { systemError } from "../../os/os.ts";
 
 export function run(args: string[]): number {
   const directory = args[0];

@@ -2,9 +2,10 @@
  * svscan [DIR]: supervises every service directory in DIR. TERM and INT take the services down, then their logs, and end; a second one does
  * not wait for the unwilling. HUP looks at the directory at once.
  */
+
+import { pinDirectory } from "../../os/pinned-directory.ts";
 import { fatal } from "../messages.ts";
 import { Scan } from "../scan.ts";
-import { pinDirectory } from "../../os/pinned-directory.ts";
 
 export function run(args: string[]): number | Promise<number> {
   if (args[0] !== undefined) {

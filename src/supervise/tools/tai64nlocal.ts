@@ -1,6 +1,8 @@
 /** tai64nlocal: turns the stamp at the start of a line into local date and time. What is no stamp is passed on as it is. */
+import { existsSync } from "node:fs";
 import { EXIT_TROUBLE } from "../messages.ts";
 import { readInput } from "../multilog/input.ts";
+import { offsetAt, type PosixTimeZone, parsePosixTimeZone } from "../posix-time-zone.ts";
 import { type Time, unpackLabel } from "../tai64n.ts";
 import { writeAll } from "../write-all.ts";
 
@@ -15,11 +17,33 @@ function isDigit(byte: number): boolean {
 
 const two = (n: number): string => String(n).padStart(2, "0");
 
+/** TZ as POSIX spells it, unless the zone database has it under that name; else undefined, and Node knows. */
+function posixZone(): PosixTimeZone | undefined {
+  const text = process.env["TZ"];
+  if (text === undefined || text === "" || existsSync(`/usr/share/zoneinfo/${text.replace(/^:/, "")}`)) return undefined;
+  return parsePosixTimeZone(text);
+}
+
+const zone = posixZone();
+
 function localTime(time: Time): string | undefined {
-  const date = new Date(time.seconds * 1000);
-  if (Number.isNaN(date.getTime())) return undefined;
-  const day = `${String(date.getFullYear()).padStart(4, "0")}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
-  return `${day} ${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}.${String(time.nanoseconds).padStart(9, "0")}`;
+  // Shifted, so that the fields of UTC are those of local time.
+  const probe = new Date(time.seconds * 1000);
+  if (Number.isNaN(probe.getTime())) return undefined;
+  const fields = (date: Date): number[] => [
+    date.getUTCFullYear(),
+    date.getUTCMonth(),
+    date.getUTCDate(),
+    date.getUTCHours(),
+    date.getUTCMinutes(),
+    date.getUTCSeconds(),
+  ];
+  const [year, month, day, hours, minutes, seconds] =
+    zone === undefined
+      ? [probe.getFullYear(), probe.getMonth(), probe.getDate(), probe.getHours(), probe.getMinutes(), probe.getSeconds()]
+      : fields(new Date((time.seconds + offsetAt(zone, time.seconds)) * 1000));
+  const clock = `${two(hours)}:${two(minutes)}:${two(seconds)}.${String(time.nanoseconds).padStart(9, "0")}`;
+  return `${String(year).padStart(4, "0")}-${two(month + 1)}-${two(day)} ${clock}`;
 }
 
 /** The text for a stamp, or undefined when it is none. */
