@@ -557,7 +557,7 @@ export class RouterFilter extends RequestStats implements HttpFilter, LoadBalanc
     this.#remove(request);
     request.finish();
     if (this.#mayStillAnswer(undefined)) return;
-    this.#abort(status, flag, resetBody(reason, transportFailure, this.#isRetry), resetDetails(reason, transportFailure, this.responseStarted), dropped);
+    this.#abort(status, flag, resetBody(reason, this.#isRetry), resetDetails(reason, transportFailure, this.responseStarted), dropped);
   }
 
   onPerTryTimeout(request: UpstreamRequest): void {

@@ -29,10 +29,9 @@ export function resetMeaning(reason: StreamResetReason): ResetMeaning {
   return meanings[reason];
 }
 
-/** The body of the answer to a request whose upstream failed before its response head. */
-export function resetBody(reason: StreamResetReason, transportFailure: string, isRetry: boolean): string {
-  const { text } = meanings[reason];
-  return `upstream connect error or disconnect/reset before headers. ${isRetry ? "retried and the latest " : ""}reset reason: ${text}${transportFailure === "" ? "" : `, transport failure reason: ${transportFailure}`}`;
+/** The body of the answer to a request whose upstream failed before its response head. What the transport said is for logs, not for clients. */
+export function resetBody(reason: StreamResetReason, isRetry: boolean): string {
+  return `upstream connect error or disconnect/reset before headers. ${isRetry ? "retried and the latest " : ""}reset reason: ${meanings[reason].text}`;
 }
 
 /** Response code details; they hold no white space. */
