@@ -7,7 +7,7 @@ export async function runProxy(argv: readonly string[]): Promise<number | undefi
   const parsed = parseOptions(argv);
   switch (parsed.kind) {
     case "version":
-      process.stdout.write(`\n${process.argv[1]}  version: ${versionString()}\n\n`);
+      process.stdout.write(`\noutrider  version: ${versionString()}\n\n`);
       return 0;
     case "hot_restart_version":
       process.stdout.write(hotRestartVersion);

@@ -84,6 +84,7 @@ function checkListeners(listeners: readonly Listener[], report: Report, locate: 
   for (const listener of listeners) {
     const all = [listener.address, ...listener.additionalAddresses.map((a) => a.address)];
     for (const [index, address] of all.entries()) {
+      if (address?.address.case === "socketAddress") checkIpv4Compat(address.address.value, report);
       const key = address === undefined ? undefined : addressKey(address);
       if (key === undefined) continue;
       const first = addresses.get(key);
@@ -130,6 +131,10 @@ function checkSocketAddress(address: SocketAddress, report: Report): void {
   const resolver = address.resolverName;
   if (resolver !== "" && resolver !== ipResolver)
     report("OR3004", `unknown address resolver: ${quote(resolver)}`, address, "resolver_name", `leave it out: "${ipResolver}" is the only one`);
+}
+
+/** A listener's address; others may carry the flag without a meaning. */
+function checkIpv4Compat(address: SocketAddress, report: Report): void {
   if (address.ipv4Compat && address.address !== "::" && !/^::ffff:/i.test(address.address))
     report("OR3008", `ipv4_compat can only be set on "::" or an IPv4-mapped IPv6 address, not on ${quote(address.address)}`, address, "ipv4_compat");
 }

@@ -43,7 +43,9 @@ export function checkSupported(
   const severity = options.allowUnsupported ? "warning" : "error";
   const hint = options.allowUnsupported ? "it is ignored" : "remove it, or run with --allow-unsupported to have it ignored";
   walkMessages(root, ({ message, desc, parent, field, key }) => {
-    if (desc.typeName.startsWith("google.protobuf.")) return false;
+    // Metadata of any type is carried, not acted on; it names no extension.
+    if (field?.name === "typed_filter_metadata") return false;
+    if (desc.typeName.startsWith("google.protobuf.") && field?.special !== "any") return false;
     const honoured = merged.get(desc.typeName);
     if (field !== undefined && parent !== undefined) {
       // A field that is itself not honoured was reported with its parent.

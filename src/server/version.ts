@@ -16,7 +16,7 @@ export function outriderVersion(): string {
   return own;
 }
 
-/** Envoy's shape: commit/version/state/build/TLS library. */
+/** Envoy's shape: commit/version/state/build/TLS library. Tools expect words in the fields before the last. */
 export function versionString(): string {
-  return `${envoyCommit}/${envoyVersion}/Clean/Outrider-${outriderVersion()}/OpenSSL-${process.versions.openssl}`;
+  return `${envoyCommit}/${envoyVersion}/Clean/RELEASE/Outrider-${outriderVersion()},OpenSSL-${process.versions.openssl}`;
 }
