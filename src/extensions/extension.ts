@@ -162,13 +162,15 @@ export interface ListenerFilterSocket {
 /** TLS, or nothing, under a connection. A side that the extension cannot serve is absent. */
 export interface TransportSocketExtension {
   downstream?(message: AnyMessage, context: CompileContext, scope: { readonly listenerScope: StatsScope }): DownstreamTransportSocket | undefined;
-  upstream?(message: AnyMessage, context: CompileContext, scope: { readonly clusterScope: StatsScope }): UpstreamTransportSocket | undefined;
+  upstream?(message: AnyMessage, context: CompileContext, scope: { readonly clusterScope: StatsScope; readonly autoSanValidation?: boolean }): UpstreamTransportSocket | undefined;
 }
 export interface DownstreamTransportSocket {
   /** undefined: plain bytes. */
   readonly tls: import("node:tls").TLSSocketOptions | undefined;
+  /** Options for one connection, by what its client asks for; `tls` where absent. */
+  optionsFor?(hello: import("../net/tls/client-hello.ts").ClientHello | undefined): import("node:tls").TLSSocketOptions;
   /** After the handshake: why the peer is refused, or undefined; counts the socket's statistics. */
-  accept?(socket: import("node:tls").TLSSocket): string | undefined;
+  accept?(socket: import("node:tls").TLSSocket, hello?: import("../net/tls/client-hello.ts").ClientHello): string | undefined;
   /** The handshake failed. */
   onError?(error: Error | undefined): void;
 }

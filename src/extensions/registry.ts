@@ -10,6 +10,9 @@ export const extensions: readonly ExtensionRow[] = [
   // ---- http filters
   { name: "envoy.filters.http.router", category: "envoy.filters.http", messages: ["envoy.extensions.filters.http.router.v3.Router"], load: () => import("../router/filter/config.ts") },
   { name: "envoy.filters.http.file_server", category: "envoy.filters.http", messages: ["envoy.extensions.filters.http.file_server.v3.FileServerConfig"], load: () => import("./http_filters/file_server/config.ts") },
+  // ---- transport sockets: one row for listeners and clusters
+  { name: "envoy.transport_sockets.tls", category: "envoy.transport_sockets.downstream", messages: ["envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext", "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"], load: () => import("./transport_sockets/tls/config.ts") },
+  { name: "envoy.transport_sockets.raw_buffer", category: "envoy.transport_sockets.downstream", messages: ["envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"], load: () => import("./transport_sockets/raw_buffer/config.ts") },
   // ---- access loggers
   { name: "envoy.access_loggers.file", category: "envoy.access_loggers", messages: ["envoy.extensions.access_loggers.file.v3.FileAccessLog"], load: () => import("./access_loggers/file/config.ts") },
   { name: "envoy.access_loggers.stdout", category: "envoy.access_loggers", messages: ["envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"], load: () => import("./access_loggers/stdout/config.ts") },

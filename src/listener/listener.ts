@@ -224,12 +224,12 @@ export class WorkerListener {
     timer.enable(chain.connectTimeoutMs);
     acceptTls(
       socket,
-      transport.tls,
+      transport.optionsFor === undefined ? transport.tls : (hello) => transport.optionsFor?.(hello) ?? {},
       options,
-      (connection, tlsSocket) => {
+      (connection, tlsSocket, hello) => {
         timer.disable();
         this.#pending.delete(socket);
-        const refused = transport.accept?.(tlsSocket);
+        const refused = transport.accept?.(tlsSocket, hello);
         if (refused !== undefined || this.#closed) {
           connection.close("no_flush", refused);
           return;

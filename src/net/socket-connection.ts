@@ -13,6 +13,8 @@ import { anonymousPipe, ipAddress, pipeAddress } from "./address.ts";
 import type { Address, CloseKind, Connection, ConnectionCallbacks, ConnectionEvent, ReadFilter, TlsInfo } from "./connection.ts";
 import { downstreamBuffers, type ReadBuffers, upstreamBuffers } from "./read-buffers.ts";
 import type { Timer, TimerWheel } from "./timer-wheel.ts";
+import { type ClientHello, parseClientHello } from "./tls/client-hello.ts";
+import { sentCertificates } from "./tls/peer-chain.ts";
 
 const log = getLogger("connection");
 let nextId = 1;
@@ -436,10 +438,18 @@ const words: Record<number, string> = {
   99: "Cannot assign requested address",
 };
 
+const validatedPeers = new WeakSet<TLSSocket>();
+
+/** The peer's certificate was checked against what is configured, and is good. */
+export function setPeerValidated(socket: TLSSocket): void {
+  validatedPeers.add(socket);
+}
+
 /** What TLS agreed on; certificates are parsed when first asked for. */
 export function tlsInfo(socket: TLSSocket): TlsInfo {
   let peer: X509Certificate | undefined;
   let own: X509Certificate | undefined;
+  let chain: X509Certificate[] | undefined;
   const cipher = socket.getCipher();
   const presented = Object.keys(socket.getPeerCertificate()).length > 0;
   return {
@@ -449,7 +459,13 @@ export function tlsInfo(socket: TLSSocket): TlsInfo {
     alpn: typeof socket.alpnProtocol === "string" ? socket.alpnProtocol : "",
     sessionId: socket.getSession()?.toString("hex").slice(0, 64) ?? "",
     peerCertificatePresented: presented,
-    peerCertificateValidated: presented && socket.authorized,
+    // Told by the transport socket after it has looked at the peer, which is later than this.
+    get peerCertificateValidated() {
+      return validatedPeers.has(socket);
+    },
+    get peerChain() {
+      return (chain ??= sentCertificates(socket));
+    },
     get peerCertificate() {
       return (peer ??= socket.getPeerX509Certificate());
     },
@@ -476,35 +492,63 @@ export function acceptPlain(accepted: Socket, options: SocketConnectionOptions, 
   return connection;
 }
 
-/** An accepted socket with TLS in front; `onSecure` once the handshake is done, `onFailed` when it fails. */
+/** An accepted socket with TLS in front; `done` once the handshake is over, `failed` when it fails. The client's hello is read first: what to answer may depend on it. */
 export function acceptTls(
   accepted: Socket,
-  tls: TLSSocketOptions,
+  tls: TLSSocketOptions | ((hello: ClientHello | undefined) => TLSSocketOptions),
   options: SocketConnectionOptions,
-  done: (connection: SocketConnection, socket: TLSSocket) => void,
+  done: (connection: SocketConnection, socket: TLSSocket, hello: ClientHello | undefined) => void,
   failed: (error: Error | undefined) => void,
 ): void {
   const remoteAddress = options.remoteAddress ?? peerOf(accepted);
   const localAddress = options.localAddress ?? selfOf(accepted);
-  const socket = new TLSSocket(accepted, { ...tls, isServer: true });
   let settled = false;
-  socket.once("error", (error) => {
-    if (!settled) {
-      settled = true;
-      failed(error);
-    }
-  });
-  socket.once("close", () => {
-    if (!settled) {
-      settled = true;
-      failed(undefined);
-    }
-  });
-  socket.once("secure", () => {
+  const fail = (error?: Error): void => {
     if (settled) return;
     settled = true;
-    done(new SocketConnection(socket, { ...options, remoteAddress, localAddress }, false), socket);
-  });
+    failed(error);
+  };
+  const start = (hello: ClientHello | undefined): void => {
+    const socket = new TLSSocket(accepted, { ...(typeof tls === "function" ? tls(hello) : tls), isServer: true });
+    socket.on("error", fail);
+    socket.once("close", () => fail());
+    socket.once("secure", () => {
+      if (settled) return;
+      settled = true;
+      done(new SocketConnection(socket, { ...options, remoteAddress, localAddress }, false), socket, hello);
+    });
+    accepted.resume();
+  };
+  readHello(accepted, start, fail);
+}
+
+/** Reads until the hello is complete, then puts all bytes back. */
+function readHello(accepted: Socket, done: (hello: ClientHello | undefined) => void, failed: (error?: Error) => void): void {
+  let bytes: Buffer | undefined;
+  const stop = (): void => {
+    accepted.off("data", onData);
+    accepted.off("error", failed);
+    accepted.off("end", onEnd);
+    accepted.off("close", onEnd);
+    accepted.pause();
+  };
+  const onData = (chunk: Buffer): void => {
+    bytes = bytes === undefined ? chunk : Buffer.concat([bytes, chunk]);
+    const hello = parseClientHello(bytes);
+    if (hello === "partial") return;
+    stop();
+    accepted.unshift(bytes);
+    done(hello === "other" ? undefined : hello);
+  };
+  const onEnd = (): void => {
+    stop();
+    accepted.destroy();
+    failed();
+  };
+  accepted.on("data", onData);
+  accepted.on("error", failed);
+  accepted.on("end", onEnd);
+  accepted.on("close", onEnd);
   accepted.resume();
 }
 

@@ -1,0 +1,373 @@
+/**
+ * TLS for listeners and clusters: DownstreamTlsContext and UpstreamTlsContext, compiled once to contexts that every connection shares.
+ * Certificates are read and checked here, so that a bad one is found when the configuration is, in Envoy's words.
+ */
+import { createHash } from "node:crypto";
+import { type ConnectionOptions, createSecureContext, type SecureContext, type SecureContextOptions, type TLSSocket, type TLSSocketOptions } from "node:tls";
+import { durationMs } from "../config/message.ts";
+import type { CommonTlsContext, DownstreamTlsContext, UpstreamTlsContext } from "../config/schema/types/envoy.extensions.transport_sockets.tls.v3.d.ts";
+import type { CompileContext, DownstreamTransportSocket, Honours, UpstreamTransportSocket } from "../extensions/extension.ts";
+import type { StatsScope } from "../stats/stats.ts";
+import { setPeerValidated } from "./socket-connection.ts";
+import { type CompiledCertificate, compileCertificate } from "./tls/certificates.ts";
+import { agreedGroup, type ClientHello } from "./tls/client-hello.ts";
+import { dnsMatches } from "./tls/names.ts";
+import { type CompiledParameters, compileParameters } from "./tls/parameters.ts";
+import { ticketKeys } from "./tls/session-keys.ts";
+import { TlsStats } from "./tls/stats.ts";
+import { type CompiledValidation, compileValidation, noValidation } from "./tls/validation.ts";
+
+const at = "envoy.extensions.transport_sockets.tls.v3.";
+
+export const honours: Honours = {
+  [`${at}DownstreamTlsContext`]: [
+    "common_tls_context",
+    "require_client_certificate",
+    "require_sni",
+    "disable_stateless_session_resumption",
+    "disable_stateful_session_resumption",
+    "session_timeout",
+    "prefer_client_ciphers",
+  ],
+  [`${at}UpstreamTlsContext`]: ["common_tls_context", "sni", "auto_host_sni", "auto_sni_san_validation", "max_session_keys"],
+  [`${at}CommonTlsContext`]: ["tls_params", "tls_certificates", "validation_context", "alpn_protocols"],
+  [`${at}TlsParameters`]: ["tls_minimum_protocol_version", "tls_maximum_protocol_version", "cipher_suites", "ecdh_curves", "signature_algorithms"],
+  [`${at}TlsCertificate`]: ["certificate_chain", "private_key", "password"],
+  [`${at}CertificateValidationContext`]: [
+    "trusted_ca",
+    "system_root_certs",
+    "verify_certificate_spki",
+    "verify_certificate_hash",
+    "match_typed_subject_alt_names",
+    "match_subject_alt_names",
+    "crl",
+    "allow_expired_certificate",
+    "trust_chain_verification",
+  ],
+  [`${at}CertificateValidationContext.SystemRootCerts`]: "*",
+  [`${at}SubjectAltNameMatcher`]: ["san_type", "matcher"],
+};
+
+interface Common {
+  readonly parameters: CompiledParameters;
+  readonly certificates: readonly CompiledCertificate[];
+  readonly validation: CompiledValidation;
+  readonly alpn: readonly string[];
+}
+
+function compileCommon(message: CommonTlsContext | undefined, side: "server" | "client", context: CompileContext): Common | undefined {
+  const parameters = compileParameters(message?.tlsParams, side, context);
+  const certificates: CompiledCertificate[] = [];
+  let complete = true;
+  for (const certificate of message?.tlsCertificates ?? []) {
+    const compiled = compileCertificate(certificate, context);
+    if (compiled === undefined) complete = false;
+    else certificates.push(compiled);
+  }
+  const validationType = message?.validationContextType;
+  const validation = validationType?.case === "validationContext" ? compileValidation(validationType.value, context) : noValidation;
+  for (const protocol of message?.alpnProtocols ?? []) {
+    if (protocol.length === 0 || Buffer.byteLength(protocol) > 255)
+      context.report(message as CommonTlsContext, "alpn_protocols", { code: "OR3804", text: "Invalid ALPN protocol string" });
+  }
+  return complete ? { parameters, certificates, validation, alpn: message?.alpnProtocols ?? [] } : undefined;
+}
+
+/** Context options of some certificates, one of each key type. */
+function withCertificates(base: SecureContextOptions, certificates: readonly CompiledCertificate[]): SecureContextOptions {
+  return { ...base, cert: certificates.map((certificate) => certificate.chain), key: certificates.map((certificate) => certificate.key) };
+}
+
+/** The first certificate of each key type. */
+function onePerType(certificates: readonly CompiledCertificate[]): CompiledCertificate[] {
+  return certificates.filter((certificate, i) => certificates.findIndex((other) => other.keyType === certificate.keyType) === i);
+}
+
+// ---- listeners ---------------------------------------------------------------------------------------------------------------------
+
+export function compileDownstreamTls(message: DownstreamTlsContext, context: CompileContext, listenerScope: StatsScope): DownstreamTransportSocket | undefined {
+  const common = message.commonTlsContext;
+  const compiled = compileCommon(common, "server", context);
+  if (compiled === undefined) return undefined;
+  if ((common?.tlsCertificates.length ?? 0) === 0) {
+    context.report(common ?? message, common === undefined ? "common_tls_context" : "tls_certificates", {
+      code: "OR3805",
+      text: "No TLS certificates found for server context",
+    });
+    return undefined;
+  }
+  const { certificates, parameters, validation, alpn } = compiled;
+  const id = contextId(certificates, message);
+  const base: SecureContextOptions = {
+    ...parameters.options,
+    ...validation.options,
+    sessionIdContext: id.toString("hex").slice(0, 32),
+    ticketKeys: ticketKeys(id),
+    honorCipherOrder: !message.preferClientCiphers,
+  };
+  if (message.sessionTimeout !== undefined) base.sessionTimeout = Math.max(1, Math.round(durationMs(message.sessionTimeout, 0) / 1000));
+  if (message.sessionTicketKeysType.case === "disableStatelessSessionResumption" && message.sessionTicketKeysType.value) base.secureOptions = sslOpNoTicket;
+  let main: SecureContext;
+  let named: readonly NamedContext[];
+  try {
+    main = createSecureContext(withCertificates(base, onePerType(certificates)));
+    named = namedContexts(base, certificates);
+  } catch (error) {
+    context.report(message, "common_tls_context", { code: "OR5104", text: `Failed to set up TLS: ${reason(error)}` });
+    return undefined;
+  }
+  return new DownstreamTls(
+    main,
+    named,
+    validation,
+    parameters.curves,
+    alpn,
+    message.requireClientCertificate === true,
+    message.requireSni === true,
+    new TlsStats(listenerScope),
+  );
+}
+
+/** SSL_OP_NO_TICKET */
+const sslOpNoTicket = 1 << 14;
+
+/** Sessions of one configuration must not be resumed by another: what was verified then may not hold there. */
+function contextId(certificates: readonly CompiledCertificate[], message: object): Buffer {
+  const hash = createHash("sha256");
+  for (const certificate of certificates) hash.update(certificate.leaf.raw);
+  hash.update(JSON.stringify(message, (_key, value: unknown) => (typeof value === "bigint" ? String(value) : value)));
+  return hash.digest();
+}
+
+interface NamedContext {
+  readonly name: string;
+  readonly context: SecureContext;
+}
+
+/** For each name of the certificates: a context with those that carry it. Only needed with more than one certificate. */
+function namedContexts(base: SecureContextOptions, certificates: readonly CompiledCertificate[]): NamedContext[] {
+  if (certificates.length < 2) return [];
+  const names = new Set(certificates.flatMap((certificate) => certificate.names));
+  const made = new Map<string, SecureContext>();
+  return [...names].map((name) => {
+    const carriers = onePerType(certificates.filter((certificate) => certificate.names.includes(name)));
+    const key = carriers.map((certificate) => certificates.indexOf(certificate)).join(",");
+    let context = made.get(key);
+    if (context === undefined) made.set(key, (context = createSecureContext(withCertificates(base, carriers))));
+    return { name, context };
+  });
+}
+
+class DownstreamTls implements DownstreamTransportSocket {
+  readonly tls: TLSSocketOptions;
+  readonly #withoutAlpn: TLSSocketOptions;
+  readonly #validation: CompiledValidation;
+  readonly #curves: readonly string[];
+  readonly #alpn: readonly string[];
+  readonly #requireCertificate: boolean;
+  readonly #requireSni: boolean;
+  readonly #stats: TlsStats;
+
+  constructor(
+    main: SecureContext,
+    named: readonly NamedContext[],
+    validation: CompiledValidation,
+    curves: readonly string[],
+    alpn: readonly string[],
+    requireCertificate: boolean,
+    requireSni: boolean,
+    stats: TlsStats,
+  ) {
+    this.#validation = validation;
+    this.#curves = curves;
+    this.#alpn = alpn;
+    this.#requireCertificate = requireCertificate;
+    this.#requireSni = requireSni;
+    this.#stats = stats;
+    this.#withoutAlpn = {
+      isServer: true,
+      secureContext: main,
+      requestCert: validation.active || requireCertificate,
+      // A client without a certificate is refused in the handshake; one with a wrong certificate by accept().
+      rejectUnauthorized: requireCertificate,
+    };
+    if (named.length > 0) {
+      const exact = new Map(named.map(({ name, context }) => [name, context]));
+      this.#withoutAlpn.SNICallback = (name, done) => {
+        const host = name.toLowerCase();
+        done(null, exact.get(host) ?? named.find((one) => dnsMatches(host, one.name))?.context ?? main);
+      };
+    }
+    this.tls = alpn.length === 0 ? this.#withoutAlpn : { ...this.#withoutAlpn, ALPNProtocols: [...alpn] };
+  }
+
+  /** A client that offers none of our protocols is served without one; OpenSSL by itself would refuse it. */
+  optionsFor(hello: ClientHello | undefined): TLSSocketOptions {
+    return hello === undefined || hello.alpn.some((protocol) => this.#alpn.includes(protocol)) ? this.tls : this.#withoutAlpn;
+  }
+
+  accept(socket: TLSSocket, hello?: ClientHello): string | undefined {
+    if (this.#requireSni && typeof socket.servername !== "string") {
+      this.#stats.connectionError();
+      return "TLS_error:|SNI is required:TLS_error_end";
+    }
+    const presented = socket.getPeerX509Certificate() !== undefined;
+    if (!presented && this.#requireCertificate) {
+      this.#stats.failed("fail_verify_no_cert");
+      return verifyFailed("peer did not return a certificate");
+    }
+    const verdict = this.#validation.verify(socket);
+    if (verdict.failure !== undefined) {
+      this.#stats.failed(verdict.failure);
+      return verifyFailed(verdict.reason);
+    }
+    if (verdict.validated) setPeerValidated(socket);
+    this.#stats.completed(socket, presented, this.#group(socket, hello));
+    return undefined;
+  }
+
+  onError(error: Error | undefined): void {
+    const code = (error as NodeJS.ErrnoException | undefined)?.code ?? "";
+    if (code === "ERR_SSL_PEER_DID_NOT_RETURN_A_CERTIFICATE") this.#stats.failed("fail_verify_no_cert");
+    else if (code.startsWith("ERR_SSL_")) this.#stats.connectionError();
+  }
+
+  /** Node does not tell a server the group; it follows from what both sides want. */
+  #group(socket: TLSSocket, hello: ClientHello | undefined): string | undefined {
+    if (hello === undefined) return undefined;
+    const tls13 = socket.getProtocol() === "TLSv1.3";
+    if (!tls13 && (socket.isSessionReused() || socket.getCipher()?.name.startsWith("ECDHE-") !== true)) return undefined;
+    return agreedGroup(hello, this.#curves, tls13);
+  }
+}
+
+// ---- clusters ----------------------------------------------------------------------------------------------------------------------
+
+export function compileUpstreamTls(
+  message: UpstreamTlsContext,
+  context: CompileContext,
+  scope: { readonly clusterScope: StatsScope; readonly autoSanValidation?: boolean },
+): UpstreamTransportSocket | undefined {
+  const compiled = compileCommon(message.commonTlsContext, "client", context);
+  if (compiled === undefined) return undefined;
+  const { certificates, parameters, validation, alpn } = compiled;
+  if (certificates.length > 1) {
+    context.report(message.commonTlsContext as CommonTlsContext, "tls_certificates", {
+      code: "OR3806",
+      text: "Multiple TLS certificates are not supported for client contexts",
+    });
+    return undefined;
+  }
+  if (message.sni.includes("\0")) context.report(message, "sni", { code: "OR3807", text: "SNI names containing NULL-byte are not allowed" });
+  if (message.autoSniSanValidation && !validation.hasAuthorities) {
+    context.report(message, "auto_sni_san_validation", {
+      code: "OR3808",
+      text: "'auto_sni_san_validation' was configured without configuring a validation context with a trusted_ca",
+    });
+  }
+  let secure: SecureContext;
+  try {
+    secure = createSecureContext(withCertificates({ ...parameters.options, ...validation.options }, certificates));
+  } catch (error) {
+    context.report(message, "common_tls_context", { code: "OR5104", text: `Failed to set up TLS: ${reason(error)}` });
+    return undefined;
+  }
+  const checksName = message.autoSniSanValidation || scope.autoSanValidation === true;
+  return new UpstreamTls(secure, validation, alpn, message.sni, message.autoHostSni, checksName, message.maxSessionKeys ?? 1, new TlsStats(scope.clusterScope));
+}
+
+class UpstreamTls implements UpstreamTransportSocket {
+  readonly #secureContext: SecureContext;
+  readonly #validation: CompiledValidation;
+  readonly #alpn: readonly string[];
+  readonly #sni: string;
+  readonly #hostSni: boolean;
+  readonly #checksName: boolean;
+  readonly #maxSessions: number;
+  readonly #stats: TlsStats;
+  /** Sessions to resume, newest last, with the name they were made for. */
+  readonly #sessions: { readonly name: string; readonly session: Buffer }[] = [];
+
+  constructor(
+    secureContext: SecureContext,
+    validation: CompiledValidation,
+    alpn: readonly string[],
+    sni: string,
+    hostSni: boolean,
+    checksName: boolean,
+    maxSessions: number,
+    stats: TlsStats,
+  ) {
+    this.#secureContext = secureContext;
+    this.#validation = validation;
+    this.#alpn = alpn;
+    this.#sni = sni;
+    this.#hostSni = hostSni;
+    this.#checksName = checksName;
+    this.#maxSessions = maxSessions;
+    this.#stats = stats;
+  }
+
+  options(host: { readonly hostname: string; readonly sni: string | undefined }): ConnectionOptions {
+    const name = host.sni ?? (this.#hostSni && host.hostname !== "" ? host.hostname : this.#sni);
+    const options: ConnectionOptions = {
+      secureContext: this.#secureContext,
+      // The verdict on the peer is accept()'s: names are matched as configured, not as a browser would.
+      rejectUnauthorized: false,
+      checkServerIdentity: () => undefined,
+      // An empty name sends none.
+      servername: name,
+    };
+    if (this.#alpn.length > 0) options.ALPNProtocols = [...this.#alpn];
+    for (let i = this.#sessions.length - 1; i >= 0; i--) {
+      if (this.#sessions[i].name !== name) continue;
+      options.session = this.#sessions[i].session;
+      // A ticket of TLS 1.3 is for one use (RFC 8446 C.4); a new one comes with the connection.
+      this.#sessions.splice(i, 1);
+      break;
+    }
+    return options;
+  }
+
+  accept(socket: TLSSocket): string | undefined {
+    const name = typeof socket.servername === "string" ? socket.servername : "";
+    const verdict = this.#validation.verify(socket, this.#checksName && name !== "" ? name : undefined);
+    if (verdict.failure !== undefined) {
+      this.#stats.failed(verdict.failure);
+      return verifyFailed(verdict.reason);
+    }
+    if (verdict.validated) setPeerValidated(socket);
+    this.#stats.completed(socket, true, groupOf(socket));
+    if (this.#maxSessions > 0) {
+      const session = socket.getProtocol() === "TLSv1.3" ? undefined : socket.getSession();
+      if (session !== undefined) this.#remember(name, session);
+      else socket.on("session", (later: Buffer) => this.#remember(name, later));
+    }
+    return undefined;
+  }
+
+  onError(error: Error | undefined): void {
+    if ((error as NodeJS.ErrnoException | undefined)?.code?.startsWith("ERR_SSL_") === true) this.#stats.connectionError();
+  }
+
+  #remember(name: string, session: Buffer): void {
+    this.#sessions.push({ name, session });
+    if (this.#sessions.length > this.#maxSessions) this.#sessions.shift();
+  }
+}
+
+const groupNames: Readonly<Record<string, string>> = { prime256v1: "P-256", secp256r1: "P-256", secp384r1: "P-384", secp521r1: "P-521", x25519: "X25519" };
+
+function groupOf(socket: TLSSocket): string | undefined {
+  const name = (socket.getEphemeralKeyInfo() as { readonly name?: string } | null)?.name;
+  return name === undefined ? undefined : (groupNames[name] ?? name);
+}
+
+/** As %UPSTREAM_TRANSPORT_FAILURE_REASON% shows it: BoringSSL's code and words, spaces as underscores. */
+function verifyFailed(why: string): string {
+  return `TLS_error:|268435581:SSL routines:OPENSSL_internal:CERTIFICATE_VERIFY_FAILED:${why}:TLS_error_end`.replaceAll(" ", "_");
+}
+
+function reason(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
