@@ -86,9 +86,7 @@ function report(file: string, target: FuzzTarget, found: Uint8Array, problem: st
   const path = join(folder, createHash("sha256").update(input).digest("hex").slice(0, 12));
   writeFileSync(path, input);
   console.error(`not ok ${file} (seed ${seed}): ${problem}`);
-  console.error(
-    `  input of ${input.length} bytes, kept in ${relative(root, path)}: ${JSON.stringify(Buffer.from(input).toString("latin1").slice(0, 400))}`,
-  );
+  console.error(`  input of ${input.length} bytes, kept in ${relative(root, path)}: ${JSON.stringify(Buffer.from(input).toString("latin1").slice(0, 400))}`);
   return false;
 }
 

@@ -30,7 +30,7 @@ export function mergeHonours(honours: Iterable<Honours>): Map<string, ReadonlySe
   return merged;
 }
 
-/** OR4001 for each field that is set and not honoured, OR4002 for each extension that is not there, OR4003 for a disabled one. */
+/** OR4001 for each field that is set and not honoured, OR4002 for each extension that is not there, OR4007 for a disabled one. */
 export function checkSupported(
   root: object,
   honours: Iterable<Honours>,
@@ -62,7 +62,7 @@ export function checkSupported(
         }
         if (row !== undefined && disabled.has(row.name)) {
           findings.push({
-            code: "OR4003",
+            code: "OR4007",
             severity: "error",
             text: `extension ${row.name} is disabled by --disable-extensions`,
             origin: locate(parent, at),
