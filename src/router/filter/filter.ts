@@ -164,7 +164,6 @@ export class RouterFilter extends RequestStats implements HttpFilter, LoadBalanc
   }
 
   decodeData(data: Buffer, endStream: boolean): FilterDataStatus {
-    if (this.config.rejectEarlyConnectData && !this.responseStarted && this.headers.method === "CONNECT" && data.length > 0) return this.#rejectEarlyData();
     let keeps = this.#retryState?.enabled === true || this.forwardRoute.internalRedirect !== undefined;
     if (keeps && !this.#bodyOverflowed && this.bufferLimit > 0 && this.#bodyBytes + data.length > this.bufferLimit) {
       this.counters.retryOrShadowAbandoned.inc();
@@ -197,15 +196,6 @@ export class RouterFilter extends RequestStats implements HttpFilter, LoadBalanc
     this.#newest?.sendTrailers(trailers);
     this.#onRequestComplete();
     return "stop";
-  }
-
-  /** Data of a CONNECT request that came before the tunnel stood (reject_connect_request_early_data). */
-  #rejectEarlyData(): FilterDataStatus {
-    this.#resetAll();
-    this.#shadows?.cancel();
-    this.#cleanup();
-    this.#reply(400, "", "early_connect_data", undefined);
-    return "stop_no_buffer";
   }
 
   onDestroy(): void {
@@ -435,6 +425,14 @@ export class RouterFilter extends RequestStats implements HttpFilter, LoadBalanc
     info.upstream = upstream;
     info.attemptedHosts = undefined;
     if (host !== undefined) this.#retryState?.onHostAttempted(host);
+  }
+
+  /** Data of a CONNECT request that came before the tunnel stood (reject_connect_request_early_data). */
+  onEarlyConnectData(): void {
+    this.#resetAll();
+    this.#shadows?.cancel();
+    this.#cleanup();
+    this.#reply(400, "", "early_connect_data", undefined);
   }
 
   /** The upstream would not speak WebSocket: its head goes back, and nothing else. */

@@ -134,8 +134,10 @@ export function internalRedirect(
   callbacks.clearRouteCache();
   const next = callbacks.route();
   let refused = next === undefined;
-  if (refused) stats.passthrough_internal_redirect_no_route.inc();
-  else {
+  if (refused) {
+    stats.passthrough_internal_redirect_no_route.inc();
+    info.cluster = undefined;
+  } else {
     const input = { info, state, fromRoute: route.name, toRoute: next?.name ?? "", fromHttps: !fromHttp, toHttps: !toHttp };
     refused = predicates(policy).some((accepts) => !accepts(input));
     if (refused) stats.passthrough_internal_redirect_predicate.inc();

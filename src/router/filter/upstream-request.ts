@@ -90,6 +90,7 @@ export class UpstreamRequest implements ResponseDecoder, PoolCallbacks, StreamCa
     this.#requestEnded = endStream;
     const encoder = this.#encoder;
     if (encoder === undefined || this.#paused !== undefined) {
+      if (encoder !== undefined && this.#refusesEarlyData(data.length)) return;
       if (data.length > 0) this.#hold(owned ? data : Buffer.from(data));
       return;
     }
@@ -201,7 +202,9 @@ export class UpstreamRequest implements ResponseDecoder, PoolCallbacks, StreamCa
     this.#deferredReadPauses = 0;
     for (let i = 0; i < pauses; i++) this.pauseReading();
     encoder.encodeHeaders(headers, end);
-    if (!end && !paused) this.#flush();
+    if (!paused) {
+      if (!end) this.#flush();
+    } else this.#refusesEarlyData(this.#heldBytes);
   }
 
   onPoolFailure(
@@ -305,6 +308,13 @@ export class UpstreamRequest implements ResponseDecoder, PoolCallbacks, StreamCa
   }
 
   // ----------------------------------------------------------------------------------------------------------------------
+
+  /** reject_connect_request_early_data: no payload before the tunnel stands. */
+  #refusesEarlyData(bytes: number): boolean {
+    if (bytes === 0 || this.#paused !== "connect" || !this.#parent.config.rejectEarlyConnectData) return false;
+    this.#parent.onEarlyConnectData();
+    return true;
+  }
 
   #onEncodeComplete(now = this.#parent.now()): void {
     this.#encodeComplete = true;
