@@ -37,6 +37,8 @@ export class SocketConnection implements Connection {
   readonly id = nextId++;
   readonly connectedAtMs: number;
   transportFailureReason = "";
+  /** The source address could not be had: nothing was dialled. */
+  bindFailed = false;
   state: ConnectionState;
   bytesReceived = 0;
   bytesSent = 0;
@@ -218,7 +220,7 @@ export class SocketConnection implements Connection {
 
   #listen(socket: Socket): void {
     socket.on("error", (error: NodeJS.ErrnoException) => this.#onError(error));
-    socket.on("close", () => this.#finish("remote_close"));
+    socket.on("close", () => this.#finish(this.bindFailed ? "local_close" : "remote_close"));
     socket.on("end", () => this.#onEnd());
     socket.on("drain", () => this.#onDrain());
     if (socket instanceof TLSSocket) {
@@ -252,7 +254,12 @@ export class SocketConnection implements Connection {
   }
 
   #onError(error: NodeJS.ErrnoException): void {
-    if (this.transportFailureReason === "") this.transportFailureReason = failureText(error, this.state === "connecting");
+    const connecting = this.state === "connecting";
+    if (connecting && error.syscall === "bind") {
+      this.bindFailed = true;
+      const { address = "", port = 0 } = error as { address?: string; port?: number };
+      this.transportFailureReason = `failed to bind to ${address}:${port}: ${errnoText(error)}`;
+    } else if (this.transportFailureReason === "") this.transportFailureReason = failureText(error, connecting, this.remoteAddress);
     if (log.debugEnabled) log.debug(`[C${this.id}] ${error.code ?? ""} ${error.message}`);
   }
 
@@ -407,36 +414,37 @@ function selfOf(socket: Socket): Address {
   return socket.localAddress === undefined ? anonymousPipe : ipAddress(socket.localAddress, socket.localPort ?? 0);
 }
 
-const errnos: Record<string, number> = {
-  ECONNREFUSED: 111,
-  EHOSTUNREACH: 113,
-  ENETUNREACH: 101,
-  ETIMEDOUT: 110,
-  ECONNRESET: 104,
-  ENOENT: 2,
-  EACCES: 13,
-  EADDRNOTAVAIL: 99,
+/** What the C library calls them. */
+const errnoTexts: Record<string, string> = {
+  ECONNREFUSED: "Connection refused",
+  EHOSTUNREACH: "No route to host",
+  ENETUNREACH: "Network is unreachable",
+  ETIMEDOUT: "Connection timed out",
+  ECONNRESET: "Connection reset by peer",
+  ENOENT: "No such file or directory",
+  EACCES: "Permission denied",
+  EADDRNOTAVAIL: "Cannot assign requested address",
+  EADDRINUSE: "Address already in use",
+  EMFILE: "Too many open files",
+  EINVAL: "Invalid argument",
 };
+/** Errors of connect() itself, before anything was waited for. */
+const immediate = new Set(["ENETUNREACH", "EADDRNOTAVAIL", "EACCES", "EMFILE", "EINVAL"]);
+
+function errnoText(error: NodeJS.ErrnoException): string {
+  return errnoTexts[error.code ?? ""] ?? error.code ?? error.message;
+}
 
 /** Envoy's words for a failed transport. */
-function failureText(error: NodeJS.ErrnoException, connecting: boolean): string {
+function failureText(error: NodeJS.ErrnoException, connecting: boolean, to: Address): string {
   const code = error.code ?? "";
   if (code.startsWith("ERR_SSL") || code.startsWith("ERR_TLS") || /certificate|self.signed|CERT_|UNABLE_TO|DEPTH_ZERO/i.test(`${code} ${error.message}`)) {
     return `TLS_error:|${/certificate|CERT_|UNABLE_TO|self.signed|DEPTH_ZERO|ALTNAME/i.test(`${code} ${error.message}`) ? "CERTIFICATE_VERIFY_FAILED: " : ""}${error.message}:TLS_error_end`;
   }
-  const number = errnos[code];
-  if (connecting) return `delayed connect error: ${number === 111 ? "Connection refused" : number === undefined ? code : (words[number] ?? code)}`;
-  return "";
+  if (!connecting) return "";
+  if (to.kind === "pipe" || immediate.has(code)) return `immediate connect error: ${errnoText(error)}|remote address:${to.text}`;
+  return `delayed connect error: ${errnoText(error)}`;
 }
-const words: Record<number, string> = {
-  113: "No route to host",
-  101: "Network is unreachable",
-  110: "Connection timed out",
-  104: "Connection reset by peer",
-  2: "No such file or directory",
-  13: "Permission denied",
-  99: "Cannot assign requested address",
-};
 
 const validatedPeers = new WeakSet<TLSSocket>();
 

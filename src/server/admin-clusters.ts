@@ -52,7 +52,7 @@ const flags: Record<ConfiguredHealth, readonly AdminHealthFlag[]> = {
 };
 
 function adminHost(cluster: string, host: HostData, read: (name: string) => number): AdminHost {
-  const prefix = hostStatPrefix(cluster, host.address.text);
+  const prefix = hostStatPrefix(cluster, host);
   const stats = Object.fromEntries(statNames.map((name) => [name, read(prefix + name)])) as unknown as AdminHostStats;
   return {
     address: host.address,

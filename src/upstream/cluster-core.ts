@@ -60,6 +60,7 @@ export type PoolStats = ClusterStats & {
     | "upstream_cx_overflow"
     | "upstream_rq_pending_overflow"
     | "upstream_rq_active_overflow"
+    | "bind_errors"
     | "upstream_rq_retry_overflow"]: Counter;
 } & { readonly [K in "upstream_cx_active" | "upstream_rq_active" | "upstream_rq_pending_active"]: Gauge } & {
   readonly [K in "upstream_cx_connect_ms" | "upstream_cx_length_ms" | "upstream_rq_per_cx"]: Histogram;
@@ -86,7 +87,12 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster {
     this.timers = environment.timers;
     this.store = environment.stats;
     this.stats = clusterStats(settings.scope) as PoolStats;
-    this.#balancer = new LoadBalancer(settings, this.stats["lb_healthy_panic"] as Counter);
+    this.#balancer = new LoadBalancer(settings, {
+      runtime: environment.runtime,
+      now: () => environment.timers.clock.now(),
+      random: Math.random,
+      panicCounter: this.stats["lb_healthy_panic"] as Counter,
+    });
     this.#cells = new SharedArrayBuffer(cellsSize(environment.concurrency));
     this.#resources = this.#makeResources();
   }
@@ -194,7 +200,9 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster {
         next.set(key, known);
       } else next.set(key, new HostImpl(this, data));
     }
+    const changed = next.size !== this.#hosts.size || [...next.keys()].some((key) => !this.#hosts.has(key));
     for (const [key, host] of this.#hosts) if (!next.has(key)) host.drain();
+    if (changed && this.settings.closeConnectionsOnChange) for (const host of next.values()) host.renewConnections();
     this.#hosts = next;
     this.#list = [...next.values()];
     this.#balancer.update(this.#list);

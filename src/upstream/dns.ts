@@ -14,8 +14,16 @@ export interface Resolution {
 
 export type DnsFamily = "auto" | "v4" | "v6" | "v4_preferred" | "all";
 
-/** Throws the resolver's error when nothing was found for a reason other than an empty answer. */
-export type Resolve = (name: string, family: DnsFamily, servers: readonly string[]) => Promise<Resolution>;
+export interface ResolveOptions {
+  readonly family: DnsFamily;
+  /** Addresses with ports; empty: the system's. */
+  readonly servers: readonly string[];
+  readonly queryTimeoutMs: number;
+  readonly queryTries: number;
+}
+
+/** Throws where no answer came; a name that does not exist is an answer: no addresses. */
+export type Resolve = (name: string, options: ResolveOptions) => Promise<Resolution>;
 
 const hostsPath = "/etc/hosts";
 let hostsModifiedMs = -1;
@@ -50,7 +58,8 @@ export function parseHosts(text: string): Map<string, string[]> {
   return byName;
 }
 
-export const resolveName: Resolve = async (name, family, servers) => {
+export const resolveName: Resolve = async (name, { family, servers, queryTimeoutMs, queryTries }) => {
+  if (isIP(name) !== 0) return { ips: [name], ttl: undefined };
   const found = await (servers.length === 0 ? byFile(name) : undefined);
   const pick = (v4: readonly string[], v6: readonly string[]): readonly string[] => {
     switch (family) {
@@ -73,7 +82,7 @@ export const resolveName: Resolve = async (name, family, servers) => {
     );
     if (ips.length > 0) return { ips, ttl: undefined };
   }
-  const resolver = new promises.Resolver({ timeout: 5000, tries: 2 });
+  const resolver = new promises.Resolver({ timeout: queryTimeoutMs, tries: queryTries });
   if (servers.length > 0) resolver.setServers(servers);
   let failure: unknown;
   const query = async (four: boolean): Promise<{ address: string; ttl: number }[]> => {
@@ -81,22 +90,20 @@ export const resolveName: Resolve = async (name, family, servers) => {
       return four ? await resolver.resolve4(name, { ttl: true }) : await resolver.resolve6(name, { ttl: true });
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
-      if (code !== "ENODATA") failure = error;
+      if (code !== "ENODATA" && code !== "ENOTFOUND") failure = error;
       return [];
     }
   };
   const wantsV4 = family !== "v6";
   const wantsV6 = family !== "v4";
-  let [v4, v6] = await Promise.all([wantsV4 ? query(true) : [], wantsV6 ? query(false) : []]);
+  const [v4, v6] = await Promise.all([wantsV4 ? query(true) : [], wantsV6 ? query(false) : []]);
   if (v4.length === 0 && v6.length === 0 && servers.length === 0) {
     const system = await systemLookup(name);
-    v4 = system.filter((ip) => isIP(ip) === 4).map((address) => ({ address, ttl: 0 }));
-    v6 = system.filter((ip) => isIP(ip) === 6).map((address) => ({ address, ttl: 0 }));
     if (system.length > 0) {
       return {
         ips: pick(
-          v4.map((record) => record.address),
-          v6.map((record) => record.address),
+          system.filter((ip) => isIP(ip) === 4),
+          system.filter((ip) => isIP(ip) === 6),
         ),
         ttl: undefined,
       };

@@ -2,21 +2,23 @@
 import type { Address } from "../net/connection.ts";
 import type { Gauge, StatsStore } from "../stats/stats.ts";
 import type { ClusterCore } from "./cluster-core.ts";
+import type { BalancedHost } from "./host-pickers.ts";
 import type { HostData } from "./hosts.ts";
 import { Http1Pool } from "./http1-pool.ts";
 import type { Host, HostStats, Priority } from "./upstream.ts";
 
 /** Names of a host's statistics begin so: they are not listed, /clusters reads them. */
-export function hostStatPrefix(cluster: string, address: string): string {
-  return `\u0000host|${cluster}|${address}|`;
+export function hostStatPrefix(cluster: string, host: HostData): string {
+  // A logical host keeps its statistics when its address changes.
+  return `\u0000host|${cluster}|${host.logicalName ?? host.address.text}|`;
 }
 
 export interface HostImplStats extends HostStats {
   readonly rq_pending_active: Gauge;
 }
 
-function hostStats(store: StatsStore, cluster: string, address: string): HostImplStats {
-  const prefix = hostStatPrefix(cluster, address);
+function hostStats(store: StatsStore, cluster: string, host: HostData): HostImplStats {
+  const prefix = hostStatPrefix(cluster, host);
   return {
     cx_total: store.counter(`${prefix}cx_total`),
     cx_active: store.gauge(`${prefix}cx_active`),
@@ -33,7 +35,7 @@ function hostStats(store: StatsStore, cluster: string, address: string): HostImp
 /** Pools for different SNI names of one host at most; beyond, the oldest is drained. */
 const maxPools = 256;
 
-export class HostImpl implements Host {
+export class HostImpl implements BalancedHost {
   address: Address;
   hostname: string;
   healthCheckHostname: string;
@@ -43,6 +45,10 @@ export class HostImpl implements Host {
   metadata: Host["metadata"];
   canary: boolean;
   health: Host["health"];
+  /** Told to drain by its configuration: it does not count as a member that should be healthy. */
+  draining: boolean;
+  localityWeight: number;
+  readonly sinceMs: number;
   readonly cluster: ClusterCore;
   readonly stats: HostImplStats;
   #default: Http1Pool | undefined = undefined;
@@ -53,7 +59,7 @@ export class HostImpl implements Host {
   constructor(cluster: ClusterCore, data: HostData) {
     this.cluster = cluster;
     this.#data = data;
-    this.stats = hostStats(cluster.store, cluster.name, data.address.text);
+    this.stats = hostStats(cluster.store, cluster.name, data);
     this.address = data.address;
     this.hostname = data.hostname;
     this.healthCheckHostname = data.healthCheckHostname;
@@ -63,6 +69,9 @@ export class HostImpl implements Host {
     this.metadata = data.metadata;
     this.canary = isCanary(data);
     this.health = healthOf(data);
+    this.draining = data.health === "draining";
+    this.localityWeight = data.localityWeight;
+    this.sinceMs = cluster.now();
   }
 
   get data(): HostData {
@@ -80,6 +89,8 @@ export class HostImpl implements Host {
     this.metadata = data.metadata;
     this.canary = isCanary(data);
     this.health = healthOf(data);
+    this.draining = data.health === "draining";
+    this.localityWeight = data.localityWeight;
   }
 
   pool(priority: Priority, sni: string | undefined): Http1Pool {
@@ -102,8 +113,13 @@ export class HostImpl implements Host {
     return (this.#default ??= new Http1Pool(this.cluster, this, "default", undefined));
   }
 
+  /** No longer a member. */
   drain(): void {
     for (const pool of this.#pools()) pool.drain();
+  }
+  /** New requests get new connections. */
+  renewConnections(): void {
+    for (const pool of this.#pools()) pool.renewConnections();
   }
   close(): void {
     for (const pool of this.#pools()) pool.close();

@@ -11,6 +11,8 @@ export interface HostData {
   readonly healthCheckHostname: string;
   readonly weight: number;
   readonly priority: number;
+  /** load_balancing_weight of its locality; 0 where it has none. */
+  readonly localityWeight: number;
   readonly locality: { readonly region: string; readonly zone: string; readonly subZone: string };
   readonly metadata: Record<string, JsonObject>;
   readonly health: ConfiguredHealth;

@@ -30,7 +30,8 @@ export class Http1Client implements ResponseDecoder, ConnectionCallbacks, ReadFi
   #settling = false;
   /** The response ended before the request did: the rest of the request must not become the next one. */
   #premature = false;
-  #tooOld = false;
+  /** No further request: it is too old, or was told so. */
+  #retired = false;
 
   constructor(pool: Http1Pool) {
     this.#pool = pool;
@@ -103,6 +104,11 @@ export class Http1Client implements ResponseDecoder, ConnectionCallbacks, ReadFi
     this.#connection.close("no_flush");
   }
 
+  /** Ends behind the response under way. */
+  retire(): void {
+    this.#retired = true;
+  }
+
   #onTimer(): void {
     const { cluster } = this.#pool;
     if (this.#connection.state === "connecting") {
@@ -122,7 +128,7 @@ export class Http1Client implements ResponseDecoder, ConnectionCallbacks, ReadFi
   }
 
   #onTooOld(): void {
-    this.#tooOld = true;
+    this.#retired = true;
     this.#pool.cluster.stats.upstream_cx_max_duration_reached.inc();
     if (this.#decoder === undefined && !this.#settling) this.close();
   }
@@ -177,6 +183,7 @@ export class Http1Client implements ResponseDecoder, ConnectionCallbacks, ReadFi
     if (!connected) {
       stats.upstream_cx_connect_fail.inc();
       host.stats.cx_connect_fail.inc();
+      if (this.#connection.bindFailed) stats.bind_errors.inc();
       const failure = this.#connectTimedOut ? "timeout" : event === "local_close" ? "local_connection_failure" : "remote_connection_failure";
       pool.onClosed(this, failure, this.#connection.transportFailureReason);
       return;
@@ -263,7 +270,7 @@ export class Http1Client implements ResponseDecoder, ConnectionCallbacks, ReadFi
     this.#settling = false;
     this.#countSent();
     const limit = this.#pool.cluster.settings.maxRequestsPerConnection;
-    const worn = this.#tooOld || (limit > 0 && this.#requests >= limit) || this.#codec.closeAfterResponse;
+    const worn = this.#retired || (limit > 0 && this.#requests >= limit) || this.#codec.closeAfterResponse;
     this.#pool.onSettled(this, !worn && this.#codec.idle && this.#connection.state === "open");
   }
 }

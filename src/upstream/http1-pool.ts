@@ -51,6 +51,7 @@ export class Http1Pool implements HttpPool {
     const client = this.#idle.pop();
     if (client !== undefined) {
       this.#attach(client, decoder, callbacks, undefined);
+      if (this.cluster.settings.preconnectRatio > 1) this.#connectMore();
       return undefined;
     }
     if (!this.resources.tryAcquirePending()) {
@@ -68,9 +69,17 @@ export class Http1Pool implements HttpPool {
     return request;
   }
 
-  /** Bounded by need: one connection to come per waiting request. */
+  /** Bounded by need: one connection to come per waiting request, or as many more as are to be at hand before they are needed. */
+  #needsConnection(): boolean {
+    const coming = this.#connecting + this.#settling;
+    const { preconnectRatio } = this.cluster.settings;
+    if (preconnectRatio <= 1 || this.host.health !== "healthy" || this.#draining) return coming < this.#pending.length;
+    const busy = this.#clients.size - this.#idle.length - coming;
+    return (this.#pending.length + busy) * preconnectRatio > this.#clients.size;
+  }
+
   #connectMore(): void {
-    while (this.#connecting + this.#settling < this.#pending.length) {
+    while (this.#needsConnection()) {
       if (!this.resources.tryAcquireConnection()) {
         // A pool without any connection would wait for ever.
         if (this.#clients.size > 0) return;
@@ -187,6 +196,12 @@ export class Http1Pool implements HttpPool {
   /** The host is gone: idle connections end, busy ones behind their response. */
   drain(): void {
     this.#draining = true;
+    for (const client of this.#idle.slice()) client.close();
+  }
+
+  /** As `drain`, for the connections of this moment. */
+  renewConnections(): void {
+    for (const client of this.#clients) client.retire();
     for (const client of this.#idle.slice()) client.close();
   }
 

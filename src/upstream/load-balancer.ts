@@ -1,139 +1,79 @@
 /**
- * Chooses a host: first the priority level by how much of it is healthy (overprovisioning, panic), then a host of it by the policy.
+ * Chooses a host: first the priority level by how much of it is healthy (overprovisioning, panic), then a locality where those have weights,
+ * then a host of it by the policy.
  * https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/priority
  */
 import type { Counter } from "../stats/stats.ts";
+import { type BalancedHost, type HostPicker, hostPicker, type PickerEnvironment, WeightedCycle } from "./host-pickers.ts";
 import type { CompiledCluster } from "./settings.ts";
 import type { Host, LoadBalancerContext } from "./upstream.ts";
 
-/** Hosts that one picker chooses among. */
-class Picker {
-  readonly hosts: readonly Host[];
-  readonly #policy: CompiledCluster["balancer"];
-  readonly #choiceCount: number;
-  #next: number;
-  /** Weighted: a heap by deadline (earliest deadline first). */
-  readonly #heap: { host: Host; deadline: number; order: number }[] | undefined;
-  #order = 0;
-
-  constructor(hosts: readonly Host[], policy: CompiledCluster["balancer"], choiceCount: number, random: () => number) {
-    this.hosts = hosts;
-    this.#policy = policy;
-    this.#choiceCount = choiceCount;
-    // Workers start at different hosts.
-    this.#next = Math.floor(random() * hosts.length);
-    const weighted = policy !== "random" && hosts.some((host) => host.weight !== hosts[0].weight);
-    this.#heap = weighted ? hosts.map((host) => ({ host, deadline: 1 / host.weight, order: this.#order++ })) : undefined;
-    if (this.#heap !== undefined) for (let i = (this.#heap.length >> 1) - 1; i >= 0; i--) this.#sink(i);
-  }
-
-  pick(random: () => number): Host {
-    const { hosts } = this;
-    if (hosts.length === 1) return hosts[0];
-    if (this.#heap !== undefined) {
-      const [first] = this.#heap;
-      const { host } = first;
-      const load = this.#policy === "least_request" ? host.stats.rq_active.value + 1 : 1;
-      first.deadline += load / host.weight;
-      first.order = this.#order++;
-      this.#sink(0);
-      return host;
-    }
-    if (this.#policy === "round_robin") {
-      if (this.#next >= hosts.length) this.#next = 0;
-      return hosts[this.#next++];
-    }
-    let best = hosts[Math.floor(random() * hosts.length)];
-    if (this.#policy === "random") return best;
-    for (let i = 1; i < this.#choiceCount; i++) {
-      const other = hosts[Math.floor(random() * hosts.length)];
-      if (other.stats.rq_active.value < best.stats.rq_active.value) best = other;
-    }
-    return best;
-  }
-
-  #sink(from: number): void {
-    const heap = this.#heap as { host: Host; deadline: number; order: number }[];
-    const before = (a: number, b: number): boolean =>
-      heap[a].deadline < heap[b].deadline || (heap[a].deadline === heap[b].deadline && heap[a].order < heap[b].order);
-    let at = from;
-    for (;;) {
-      let least = at;
-      const left = 2 * at + 1;
-      if (left < heap.length && before(left, least)) least = left;
-      if (left + 1 < heap.length && before(left + 1, least)) least = left + 1;
-      if (least === at) return;
-      [heap[at], heap[least]] = [heap[least], heap[at]];
-      at = least;
-    }
-  }
-}
-
 interface Level {
-  readonly healthy: Picker | undefined;
-  readonly degraded: Picker | undefined;
-  readonly all: Picker | undefined;
+  readonly healthy: HostPicker | undefined;
+  readonly degraded: HostPicker | undefined;
+  readonly all: HostPicker | undefined;
   readonly panic: boolean;
-  /** Shares of all requests, in percent, for healthy and degraded hosts. */
+  /** Shares of all requests for healthy and for degraded hosts, whole percents; all shares of all levels sum up to 100. */
   readonly healthyShare: number;
   readonly degradedShare: number;
 }
 
+interface Group {
+  readonly all: readonly BalancedHost[];
+  readonly healthy: readonly BalancedHost[];
+  readonly degraded: readonly BalancedHost[];
+  /** Members that count: hosts that drain do not. */
+  readonly size: number;
+}
+
+export interface LoadBalancerOptions extends Omit<PickerEnvironment, "settings"> {
+  readonly panicCounter: Counter;
+}
+
 export class LoadBalancer {
   readonly #settings: CompiledCluster;
-  readonly #panicCounter: Counter;
+  readonly #options: LoadBalancerOptions;
+  readonly #environment: PickerEnvironment;
   readonly #random: () => number;
+  #hosts: readonly BalancedHost[] = [];
   #levels: readonly Level[] = [];
+  #panicThreshold = -1;
 
-  constructor(settings: CompiledCluster, panicCounter: Counter, random: () => number = Math.random) {
+  constructor(settings: CompiledCluster, options: LoadBalancerOptions) {
     this.#settings = settings;
-    this.#panicCounter = panicCounter;
-    this.#random = random;
+    this.#options = options;
+    this.#random = options.random;
+    this.#environment = { settings, runtime: options.runtime, now: options.now, random: options.random };
+    this.update([]);
   }
 
-  update(hosts: readonly Host[]): void {
-    const { balancer, choiceCount, panicThresholdPercent, overprovisioningPercent } = this.#settings;
-    const count = hosts.reduce((most, host) => Math.max(most, host.priority + 1), 0);
-    const picker = (list: readonly Host[]): Picker | undefined => (list.length === 0 ? undefined : new Picker(list, balancer, choiceCount, this.#random));
-    const groups = Array.from({ length: count }, (_, priority) => {
+  update(hosts: readonly BalancedHost[]): void {
+    this.#hosts = hosts;
+    this.#panicThreshold = this.#readPanicThreshold();
+    const count = hosts.reduce((most, host) => Math.max(most, host.priority + 1), 1);
+    const groups: Group[] = Array.from({ length: count }, (_, priority) => {
       const all = hosts.filter((host) => host.priority === priority);
-      const healthy = all.filter((host) => host.health === "healthy");
-      const degraded = all.filter((host) => host.health === "degraded");
-      return { all, healthy, degraded };
+      return {
+        all,
+        healthy: all.filter((host) => host.health === "healthy"),
+        degraded: all.filter((host) => host.health === "degraded"),
+        size: all.filter((host) => !host.draining).length,
+      };
     });
-    const health = groups.map(({ all, healthy }) => (all.length === 0 ? 0 : Math.min(100, (healthy.length * overprovisioningPercent) / all.length)));
-    const degradedHealth = groups.map(({ all, degraded }) => (all.length === 0 ? 0 : Math.min(100, (degraded.length * overprovisioningPercent) / all.length)));
-    const total = Math.min(100, health.reduce((a, b) => a + b, 0) + degradedHealth.reduce((a, b) => a + b, 0));
-    // With full health in sight no level panics; below it, those with too few healthy hosts do.
-    const panic = groups.map(
-      ({ all, healthy, degraded }) => total < 100 && all.length > 0 && ((healthy.length + degraded.length) * 100) / all.length < panicThresholdPercent,
-    );
-    let left = 100;
-    const share = (value: number): number => {
-      const part = total === 0 ? 0 : Math.min(left, (value * 100) / total);
-      left -= part;
-      return part;
-    };
-    const healthyShares = health.map(share);
-    const degradedShares = degradedHealth.map(share);
-    if (total === 0) {
-      // Nobody is healthy: levels in panic take all, by their sizes.
-      const size = groups.reduce((sum, { all }) => sum + all.length, 0);
-      groups.forEach(({ all }, i) => {
-        healthyShares[i] = size === 0 ? 0 : (all.length * 100) / size;
-      });
-    }
+    const shares = loadShares(groups, this.#settings, this.#panicThreshold);
     this.#levels = groups.map(({ all, healthy, degraded }, i) => ({
-      all: picker(all),
-      healthy: picker(healthy),
-      degraded: picker(degraded),
-      panic: panic[i],
-      healthyShare: healthyShares[i],
-      degradedShare: degradedShares[i],
+      all: this.#picker(all, all, false),
+      healthy: this.#picker(healthy, all, true),
+      degraded: this.#picker(degraded, all, true),
+      panic: shares.panic[i],
+      healthyShare: shares.healthy[i],
+      degradedShare: shares.degraded[i],
     }));
   }
 
   choose(context: LoadBalancerContext): Host | undefined {
+    // The threshold may have been changed by runtime.
+    if (this.#readPanicThreshold() !== this.#panicThreshold) this.update(this.#hosts);
     let host = this.#chooseOnce();
     // Retries may want another host than those tried.
     for (let attempts = context.hostSelectionMaxAttempts; host !== undefined && attempts > 0 && context.shouldSelectAnotherHost(host); attempts--)
@@ -141,35 +81,125 @@ export class LoadBalancer {
     return host;
   }
 
+  #readPanicThreshold(): number {
+    return Math.min(100, this.#options.runtime.snapshot.number("upstream.healthy_panic_threshold", this.#settings.panicThresholdPercent));
+  }
+
   #chooseOnce(): Host | undefined {
     const levels = this.#levels;
-    if (levels.length === 0) return undefined;
     let level = levels[0];
     let degraded = false;
-    if (levels.length > 1 || level.healthyShare < 100) {
-      let point = this.#random() * 100;
+    if (level.healthyShare < 100) {
+      let point = Math.floor(this.#random() * 100) + 1;
       let found = false;
-      for (const candidate of levels) {
-        if (point < candidate.healthyShare) {
-          level = candidate;
-          found = true;
-          break;
-        }
-        point -= candidate.healthyShare;
+      for (let i = 0; !found && i < levels.length; i++) {
+        point -= levels[i].healthyShare;
+        if (point > 0) continue;
+        level = levels[i];
+        found = true;
       }
       for (let i = 0; !found && i < levels.length; i++) {
-        if (point < levels[i].degradedShare) {
-          level = levels[i];
-          degraded = true;
-          found = true;
-        }
         point -= levels[i].degradedShare;
+        if (point > 0) continue;
+        level = levels[i];
+        degraded = true;
+        found = true;
       }
     }
     if (level.panic) {
-      this.#panicCounter.inc();
-      return this.#settings.failTrafficOnPanic ? undefined : level.all?.pick(this.#random);
+      this.#options.panicCounter.inc();
+      return this.#settings.failTrafficOnPanic ? undefined : level.all?.pick();
     }
-    return (degraded ? level.degraded : level.healthy)?.pick(this.#random);
+    return (degraded ? level.degraded : level.healthy)?.pick();
   }
+
+  /** `members`: all hosts of the level, healthy or not: a locality that lost hosts gets less. */
+  #picker(hosts: readonly BalancedHost[], members: readonly BalancedHost[], byLocality: boolean): HostPicker | undefined {
+    if (hosts.length === 0) return undefined;
+    if (!byLocality || !this.#settings.localityWeighted) return hostPicker(hosts, this.#environment);
+    const localities: { readonly picker: HostPicker; readonly weight: number }[] = [];
+    for (const [key, list] of byKey(hosts)) {
+      const size = members.filter((host) => localityKey(host) === key && !host.draining).length;
+      const available = Math.min(1, ((list.length / Math.max(1, size)) * this.#settings.overprovisioningPercent) / 100);
+      const weight = list[0].localityWeight * available;
+      // A locality without a weight gets nothing.
+      if (weight > 0) localities.push({ picker: hostPicker(list, this.#environment), weight });
+    }
+    if (localities.length === 0) return hostPicker(hosts, this.#environment);
+    if (localities.length === 1) return localities[0].picker;
+    const cycle = new WeightedCycle(localities, (locality) => locality.weight, this.#random);
+    return { pick: () => cycle.take().picker.pick() };
+  }
+}
+
+function localityKey(host: BalancedHost): string {
+  const { region, zone, subZone } = host.locality;
+  return `${region}\u0000${zone}\u0000${subZone}`;
+}
+
+function byKey(hosts: readonly BalancedHost[]): Map<string, BalancedHost[]> {
+  const found = new Map<string, BalancedHost[]>();
+  for (const host of hosts) {
+    const key = localityKey(host);
+    const list = found.get(key);
+    if (list === undefined) found.set(key, [host]);
+    else list.push(host);
+  }
+  return found;
+}
+
+/** Whole percents, as Envoy counts: what rounding leaves over goes to the first level that has anyone. */
+function loadShares(
+  groups: readonly Group[],
+  settings: CompiledCluster,
+  panicThreshold: number,
+): { readonly healthy: number[]; readonly degraded: number[]; readonly panic: boolean[] } {
+  const availability = (part: number, size: number): number => (size === 0 ? 0 : Math.min(100, Math.floor((settings.overprovisioningPercent * part) / size)));
+  const healthiness = groups.map(({ healthy, size }) => availability(healthy.length, size));
+  const degradedness = groups.map(({ degraded, size }) => availability(degraded.length, size));
+  const total = Math.min(
+    100,
+    [...healthiness, ...degradedness].reduce((a, b) => a + b, 0),
+  );
+  const healthy = groups.map(() => 0);
+  const degraded = groups.map(() => 0);
+  const panic = groups.map(() => false);
+  if (panicThreshold === 0 && total === 0) {
+    healthy[0] = 100;
+    return { healthy, degraded, panic };
+  }
+  if (total > 0) {
+    let left = 100;
+    const distribute = (shares: number[], available: readonly number[]): void => {
+      available.forEach((part, i) => {
+        shares[i] = Math.min(left, Math.floor((part * 100) / total));
+        left -= shares[i];
+      });
+    };
+    distribute(healthy, healthiness);
+    distribute(degraded, degradedness);
+    const first = healthiness.findIndex((part) => part > 0);
+    if (first >= 0) healthy[first] += left;
+    else degraded[degradedness.findIndex((part) => part > 0)] += left;
+  }
+  groups.forEach((group, i) => {
+    const percent = group.size === 0 ? 0 : ((group.healthy.length + group.degraded.length) * 100) / group.size;
+    // With full health in sight no level panics, however few healthy hosts it has itself.
+    panic[i] = total !== 100 && percent < panicThreshold;
+  });
+  if (!panic.every(Boolean)) return { healthy, degraded, panic };
+  // Everyone panics: levels get what they have hosts for.
+  const hosts = groups.reduce((sum, { all }) => sum + all.length, 0);
+  degraded.fill(0);
+  if (hosts === 0) {
+    healthy[0] = 100;
+    return { healthy, degraded, panic };
+  }
+  let left = 100;
+  groups.forEach(({ all }, i) => {
+    healthy[i] = Math.floor((100 * all.length) / hosts);
+    left -= healthy[i];
+  });
+  healthy[groups.findIndex(({ all }) => all.length > 0)] += left;
+  return { healthy, degraded, panic };
 }

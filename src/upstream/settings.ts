@@ -15,6 +15,19 @@ export interface Thresholds {
   readonly trackRemaining: boolean;
 }
 
+/** A number that a runtime key may override ("" for none). */
+export interface RuntimeNumber {
+  readonly value: number;
+  readonly runtimeKey: string;
+}
+
+/** New hosts get their share little by little. */
+export interface SlowStart {
+  readonly windowMs: number;
+  readonly aggression: RuntimeNumber;
+  readonly minWeightPercent: number;
+}
+
 /** A name to resolve, with what its hosts inherit. */
 export interface DnsTarget {
   readonly name: string;
@@ -28,11 +41,16 @@ export interface DnsSettings {
   readonly logical: boolean;
   readonly family: "auto" | "v4" | "v6" | "v4_preferred" | "all";
   readonly refreshMs: number;
+  /** A TTL below it counts as it. */
+  readonly minRefreshMs: number;
   readonly failureRefreshMs: { readonly base: number; readonly max: number } | undefined;
   readonly respectTtl: boolean;
   readonly jitterMs: number;
-  /** Addresses of resolvers; empty: the system's. */
+  /** Addresses of resolvers ("127.0.0.1:53"); empty: the system's. */
   readonly servers: readonly string[];
+  /** For one try, and how many tries a query gets. */
+  readonly queryTimeoutMs: number;
+  readonly queryTries: number;
 }
 
 export interface CompiledCluster {
@@ -42,9 +60,18 @@ export interface CompiledCluster {
   readonly scope: StatsScope;
   readonly staticHosts: readonly HostData[];
   readonly dns: DnsSettings | undefined;
+  /** Membership as it is expected to change: hosts of DNS clusters have a largest weight that is shown. */
+  readonly discovery: "static" | "strict_dns" | "logical_dns";
   readonly balancer: "round_robin" | "random" | "least_request";
   /** Hosts looked at by least_request. */
   readonly choiceCount: number;
+  /** least_request looks at all hosts. */
+  readonly fullScan: boolean;
+  /** How much requests under way weigh against the weight of a host (least_request with weights). */
+  readonly activeRequestBias: RuntimeNumber;
+  readonly slowStart: SlowStart | undefined;
+  /** Localities have weights of their own. */
+  readonly localityWeighted: boolean;
   readonly panicThresholdPercent: number;
   readonly overprovisioningPercent: number;
   readonly failTrafficOnPanic: boolean;
@@ -64,5 +91,8 @@ export interface CompiledCluster {
   readonly bindAddress: string | undefined;
   readonly keepAliveMs: number | undefined;
   readonly timeoutBudgets: boolean;
-  readonly cleanupOnRemoval: boolean;
+  /** Connections per request expected (preconnect_policy.per_upstream_preconnect_ratio), 1 to 3. */
+  readonly preconnectRatio: number;
+  /** A change of membership ends all connections behind their responses. */
+  readonly closeConnectionsOnChange: boolean;
 }

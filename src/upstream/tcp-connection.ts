@@ -79,12 +79,15 @@ export class TcpRequest implements PoolRequest, ConnectionCallbacks {
     this.#closed = true;
     this.#timer.disable();
     stats.upstream_cx_active.dec();
+    stats.upstream_cx_destroy.inc();
+    (event === "remote_close" ? stats.upstream_cx_destroy_remote : stats.upstream_cx_destroy_local).inc();
     this.#host.stats.cx_active.dec();
     this.#cluster.resourceManager(this.#priority).releaseConnection();
     stats.upstream_cx_rx_bytes_total.add(this.#connection.bytesReceived);
     stats.upstream_cx_tx_bytes_total.add(this.#connection.bytesSent);
     if (this.#connectedMs === 0) {
-      if (!this.#timedOut) stats.upstream_cx_connect_fail.inc();
+      stats.upstream_cx_connect_fail.inc();
+      if (this.#connection.bindFailed) stats.bind_errors.inc();
       this.#host.stats.cx_connect_fail.inc();
       const callbacks = this.#callbacks;
       this.#callbacks = undefined;
@@ -95,8 +98,6 @@ export class TcpRequest implements PoolRequest, ConnectionCallbacks {
       );
       return;
     }
-    stats.upstream_cx_destroy.inc();
-    (event === "remote_close" ? stats.upstream_cx_destroy_remote : stats.upstream_cx_destroy_local).inc();
     stats.upstream_cx_length_ms.record(Math.round(this.#cluster.now() - this.#connectedMs));
   }
 

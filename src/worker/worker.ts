@@ -5,6 +5,7 @@
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
 import { fingerprint } from "../server/changes.ts";
 import { ServingContext } from "../server/compile-context.ts";
+import { EventLoopWatch } from "../server/event-loop.ts";
 import { collectMessageTypes, ExtensionSet } from "../server/extension-set.ts";
 import { compileListener } from "../listener/compile.ts";
 import { WorkerListener } from "../listener/listener.ts";
@@ -36,6 +37,7 @@ export class WorkerCore {
   readonly #extensions = new ExtensionSet();
   readonly #logs: LogFiles;
   readonly #clusters: WorkerClusters;
+  #eventLoop: EventLoopWatch | undefined;
   readonly #listeners = new Map<string, Running>();
   /** Replaced or removed listeners whose last connections are still being served. */
   readonly #retired = new Set<WorkerListener>();
@@ -76,11 +78,19 @@ export class WorkerCore {
   }
 
   /** Compiles everything; listening begins with the `listen` message. */
-  async prepare(): Promise<void> {
+  prepare(): Promise<void> {
+    const done = this.#prepare();
+    // What the main thread says meanwhile is newer than what this thread was started with.
+    this.#queue = done.catch(() => {});
+    return done;
+  }
+
+  async #prepare(): Promise<void> {
     const context = await this.#context(this.#config);
     for (const message of this.#config.clusters) this.#clusters.add(compileCluster(message, context));
     for (const update of this.#start.hosts) this.#clusters.updateHosts(update);
     for (const message of this.#config.listeners) this.#listeners.set(message.name, { message, listener: this.#createListener(message, context) });
+    this.#eventLoop = new EventLoopWatch(this.#start.eventLoops, this.#start.index, this.#stats);
     this.#send({ type: "compiled" });
   }
 
@@ -133,6 +143,7 @@ export class WorkerCore {
 
   /** Ends at once: connections are closed, logs written. */
   stop(): void {
+    this.#eventLoop?.stop();
     for (const { listener } of this.#listeners.values()) listener.close();
     for (const listener of this.#retired) listener.close();
     this.#clusters.close();

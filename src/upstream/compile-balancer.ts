@@ -1,0 +1,154 @@
+/** lb_policy, load_balancing_policy and their settings. */
+import { type Duration, durationMs } from "../config/message.ts";
+import type { Cluster, LoadBalancingPolicy } from "../config/schema/types/envoy.config.cluster.v3.d.ts";
+import type { RuntimeDouble } from "../config/schema/types/envoy.config.core.v3.d.ts";
+import type { LocalityLbConfig } from "../config/schema/types/envoy.extensions.load_balancing_policies.common.v3.d.ts";
+import type { LeastRequest } from "../config/schema/types/envoy.extensions.load_balancing_policies.least_request.v3.d.ts";
+import type { Random } from "../config/schema/types/envoy.extensions.load_balancing_policies.random.v3.d.ts";
+import type { RoundRobin } from "../config/schema/types/envoy.extensions.load_balancing_policies.round_robin.v3.d.ts";
+import type { WrrLocality } from "../config/schema/types/envoy.extensions.load_balancing_policies.wrr_locality.v3.d.ts";
+import type { CompileContext, Honours } from "../extensions/extension.ts";
+import type { CompiledCluster, RuntimeNumber, SlowStart } from "./settings.ts";
+
+const pkg = "envoy.config.cluster.v3.";
+const policies = "envoy.extensions.load_balancing_policies.";
+
+export const honours: Honours = {
+  [`${pkg}Cluster`]: ["lb_policy", "load_balancing_policy", "least_request_lb_config", "round_robin_lb_config", "common_lb_config"],
+  [`${pkg}Cluster.LeastRequestLbConfig`]: "*",
+  [`${pkg}Cluster.RoundRobinLbConfig`]: "*",
+  [`${pkg}Cluster.SlowStartConfig`]: "*",
+  // Without active health checks there is no first one to wait for, and no changes of health to merge.
+  [`${pkg}Cluster.CommonLbConfig`]: [
+    "healthy_panic_threshold",
+    "update_merge_window",
+    "locality_weighted_lb_config",
+    "ignore_new_hosts_until_first_hc",
+    "close_connections_on_host_set_change",
+  ],
+  [`${pkg}Cluster.CommonLbConfig.LocalityWeightedLbConfig`]: "*",
+  [`${pkg}LoadBalancingPolicy`]: "*",
+  [`${pkg}LoadBalancingPolicy.Policy`]: "*",
+  [`${policies}round_robin.v3.RoundRobin`]: "*",
+  [`${policies}random.v3.Random`]: "*",
+  [`${policies}least_request.v3.LeastRequest`]: "*",
+  [`${policies}wrr_locality.v3.WrrLocality`]: "*",
+  [`${policies}common.v3.LocalityLbConfig`]: ["locality_weighted_lb_config"],
+  [`${policies}common.v3.LocalityLbConfig.LocalityWeightedLbConfig`]: "*",
+  [`${policies}common.v3.SlowStartConfig`]: "*",
+  "envoy.config.core.v3.TypedExtensionConfig": "*",
+  "envoy.config.core.v3.RuntimeDouble": "*",
+  "envoy.type.v3.Percent": "*",
+};
+
+export type BalancerSettings = Pick<CompiledCluster, "balancer" | "choiceCount" | "fullScan" | "activeRequestBias" | "slowStart" | "localityWeighted">;
+
+const plain: BalancerSettings = {
+  balancer: "round_robin",
+  choiceCount: 2,
+  fullScan: false,
+  activeRequestBias: { value: 1, runtimeKey: "" },
+  slowStart: undefined,
+  localityWeighted: false,
+};
+
+export function compileBalancer(message: Cluster, context: CompileContext): BalancerSettings {
+  if (message.loadBalancingPolicy !== undefined) return fromPolicies(message, message.loadBalancingPolicy, context);
+  const localityWeighted = message.commonLbConfig?.localityConfigSpecifier.case === "localityWeightedLbConfig";
+  const { lbConfig } = message;
+  switch (message.lbPolicy) {
+    case 0:
+      return { ...plain, localityWeighted, slowStart: lbConfig.case === "roundRobinLbConfig" ? slowStartOf(lbConfig.value.slowStartConfig) : undefined };
+    case 1: {
+      if (lbConfig.case !== "leastRequestLbConfig") return { ...plain, balancer: "least_request", localityWeighted };
+      const { choiceCount, activeRequestBias, slowStartConfig } = lbConfig.value;
+      return {
+        ...plain,
+        balancer: "least_request",
+        localityWeighted,
+        choiceCount: choiceCount ?? 2,
+        activeRequestBias: numberOf(activeRequestBias, 1),
+        slowStart: slowStartOf(slowStartConfig),
+      };
+    }
+    case 3:
+      return { ...plain, balancer: "random", localityWeighted };
+    case 7:
+      context.report(message, "lb_policy", {
+        code: "OR3036",
+        text: `cluster '${message.name}': lb_policy LOAD_BALANCING_POLICY_CONFIG needs load_balancing_policy`,
+        hint: "add load_balancing_policy, or choose ROUND_ROBIN",
+      });
+      return plain;
+    default: {
+      const names: Readonly<Record<number, string>> = { 2: "RING_HASH", 5: "MAGLEV", 6: "CLUSTER_PROVIDED" };
+      const name = names[message.lbPolicy] ?? String(message.lbPolicy);
+      if (message.lbPolicy === 6)
+        context.report(message, "lb_policy", {
+          code: "OR3037",
+          text: `cluster: LB policy CLUSTER_PROVIDED for cluster '${message.name}' is not allowed: its type provides none`,
+          hint: "use ROUND_ROBIN",
+        });
+      else
+        context.report(message, "lb_policy", {
+          code: "OR4003",
+          text: `lb_policy ${name} is not supported yet`,
+          hint: "supported: ROUND_ROBIN, RANDOM, LEAST_REQUEST",
+        });
+      return plain;
+    }
+  }
+}
+
+/** The first policy that is known counts, as with Envoy. */
+function fromPolicies(message: Cluster, listed: LoadBalancingPolicy, context: CompileContext): BalancerSettings {
+  for (const { typedExtensionConfig } of listed.policies) {
+    const config = typedExtensionConfig?.typedConfig;
+    switch (config?.$typeName) {
+      case `${policies}round_robin.v3.RoundRobin`: {
+        const { localityLbConfig, slowStartConfig } = config as RoundRobin;
+        return { ...plain, localityWeighted: isWeighted(localityLbConfig), slowStart: slowStartOf(slowStartConfig) };
+      }
+      case `${policies}random.v3.Random`:
+        return { ...plain, balancer: "random", localityWeighted: isWeighted((config as Random).localityLbConfig) };
+      case `${policies}least_request.v3.LeastRequest`: {
+        const { choiceCount, activeRequestBias, slowStartConfig, localityLbConfig, enableFullScan, selectionMethod } = config as LeastRequest;
+        return {
+          balancer: "least_request",
+          choiceCount: choiceCount ?? 2,
+          fullScan: selectionMethod === 1 || enableFullScan === true,
+          activeRequestBias: numberOf(activeRequestBias, 1),
+          slowStart: slowStartOf(slowStartConfig),
+          localityWeighted: isWeighted(localityLbConfig),
+        };
+      }
+      case `${policies}wrr_locality.v3.WrrLocality`: {
+        const inner = (config as WrrLocality).endpointPickingPolicy;
+        if (inner !== undefined) return { ...fromPolicies(message, inner, context), localityWeighted: true };
+      }
+    }
+  }
+  const names = listed.policies.map(({ typedExtensionConfig }) => typedExtensionConfig?.name ?? "").join(", ");
+  context.report(message, "load_balancing_policy", {
+    code: "OR4002",
+    text: `cluster: didn't find a registered load balancer factory for cluster: '${message.name}' with names from [${names}]`,
+    hint: "supported: round_robin, random, least_request, wrr_locality",
+  });
+  return plain;
+}
+
+function isWeighted(config: LocalityLbConfig | undefined): boolean {
+  return config?.localityConfigSpecifier.case === "localityWeightedLbConfig";
+}
+
+function numberOf(message: RuntimeDouble | undefined, fallback: number): RuntimeNumber {
+  return { value: message?.defaultValue ?? fallback, runtimeKey: message?.runtimeKey ?? "" };
+}
+
+function slowStartOf(
+  message: { slowStartWindow?: Duration | undefined; aggression?: RuntimeDouble | undefined; minWeightPercent?: { value: number } | undefined } | undefined,
+): SlowStart | undefined {
+  const windowMs = durationMs(message?.slowStartWindow, 0);
+  if (message === undefined || windowMs <= 0) return undefined;
+  return { windowMs, aggression: numberOf(message.aggression, 1), minWeightPercent: message.minWeightPercent?.value ?? 10 };
+}
