@@ -7,6 +7,8 @@ import { routingHonours } from "../router/honours.ts";
 import { honours as runtimeHonours } from "../runtime/layers.ts";
 import { honours as systemLogHonours } from "../log/system-log.ts";
 import { honours as eventLoopHonours } from "../server/event-loop.ts";
+import { honours as systemLogHonours } from "../log/system-log.ts";
+import { honours as eventLoopHonours } from "../server/event-loop.ts";
 import { honours as statsHonours } from "../stats/stats-config.ts";
 import { upstreamHonours } from "../upstream/compile.ts";
 

@@ -11,6 +11,7 @@ import { checkSupported } from "../config/supported.ts";
 import { coreHonours } from "../extensions/core-honours.ts";
 import type { Honours } from "../extensions/extension.ts";
 import { compileListener } from "../listener/compile.ts";
+import { compileApplicationLogConfig } from "../log/system-log.ts";
 import { TimerWheel } from "../net/timer-wheel.ts";
 import { RuntimeLayers } from "../runtime/layers.ts";
 import { StatsStore } from "../stats/stats.ts";
@@ -26,6 +27,11 @@ export interface Prepared {
   readonly files: ReadonlyMap<string, Uint8Array>;
   readonly node: { readonly id: string; readonly cluster: string; readonly zone: string };
   readonly headerPrefix: string;
+  /** The system log's line pattern that application_log_config asks for. */
+  readonly logFormat: string | undefined;
+  /** Unknown fields that were let pass, and uses of deprecated ones: both are counted. */
+  readonly unknownFields: number;
+  readonly deprecatedFields: number;
 }
 
 export interface PrepareResult {
@@ -78,11 +84,13 @@ export async function prepare(options: Options): Promise<PrepareResult> {
   for (const listener of bootstrap.staticResources?.listeners ?? []) compileListener(listener, context);
   if (admin !== undefined) compileListener(admin, context);
   checkStatsConfig(bootstrap, context);
+  const logFormat = compileApplicationLogConfig(bootstrap.applicationLogConfig, context, options.logFormatSet);
   findings.push(...context.findings);
 
   const unique = dedupe(findings);
   const good = !unique.some((finding) => finding.severity === "error");
-  return { prepared: good ? { bootstrap, extensions, files: context.files, node, headerPrefix } : undefined, findings: unique };
+  const counts = { unknownFields: loaded.unknownFieldCount, deprecatedFields: loaded.deprecatedFields.length };
+  return { prepared: good ? { bootstrap, extensions, files: context.files, node, headerPrefix, logFormat, ...counts } : undefined, findings: unique };
 }
 
 /** --service-node and siblings win over bootstrap.node, and user agent fields are ours. */

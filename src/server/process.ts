@@ -66,6 +66,7 @@ export async function serve(options: Options): Promise<number | undefined> {
   };
   server.onQuit = () => end(0);
   server.onFatal = () => end(1);
+  server.onLogFormat = (pattern) => sink.setFormat(pattern);
 
   process.on("SIGTERM", () => {
     log.warning("caught ENVOY_SIGTERM");

@@ -3,8 +3,9 @@
  *
  * Life: pre_initializing -> initializing (clusters warm up) -> live -> draining -> stopped.
  */
-import { rmSync } from "node:fs";
+import { existsSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
+import { join } from "node:path";
 import type { Options } from "../cli/options.ts";
 import type { Finding } from "../config/finding.ts";
 import { durationMs } from "../config/message.ts";
@@ -28,6 +29,7 @@ import { adminServerOf } from "./admin-adapter.ts";
 import { adminListenerMessage } from "./admin-listener.ts";
 import { changesBetween, describeChanges, fingerprint } from "./changes.ts";
 import { ServingContext } from "./compile-context.ts";
+import { compileEventLoops, type EventLoopSettings, EventLoopWatch } from "./event-loop.ts";
 import { type Prepared, prepare } from "./prepare.ts";
 import { WorkerLink } from "./worker-link.ts";
 
@@ -55,6 +57,8 @@ export class Server {
   /** Set by the process around the server. */
   onQuit: () => void = () => {};
   onFatal: () => void = () => {};
+  /** application_log_config of the bootstrap: how lines of the system log are to look. */
+  onLogFormat: (pattern: string) => void = () => {};
   readonly #sink: LogSink;
   readonly #mainStats: ReturnType<StatsAggregate["attach"]>;
   readonly #timers = new TimerWheel();
@@ -78,6 +82,7 @@ export class Server {
   #flushTimer: NodeJS.Timeout | undefined;
   #lastUpdated = new Date();
   #stopping = false;
+  #eventLoops: EventLoopSettings | undefined;
   #reloading: Promise<string> | undefined;
 
   constructor(options: Options, sink: LogSink) {
@@ -141,7 +146,11 @@ export class Server {
     this.stats.setMatcher(compileStatsMatcher(bootstrap.statsConfig));
     // Not before the matcher, which may refuse its statistics.
     this.#logs = new LogFiles({ flushIntervalMs: this.options.fileFlushIntervalMs, flushMinBytes: this.options.fileFlushMinSizeKb * 1024, stats: this.stats });
-    this.#serverStats = serverStats(this.stats);
+    this.#serverStats = serverStats(this.stats, Number(bootstrap.statsServerVersionOverride ?? 0n));
+    this.stats.counter("server.static_unknown_fields").add(prepared.unknownFields);
+    this.stats.counter("runtime.deprecated_feature_use").add(prepared.deprecatedFields);
+    if (prepared.logFormat !== undefined) this.onLogFormat(prepared.logFormat);
+    this.#eventLoops = compileEventLoops(bootstrap, this.options.concurrency);
     this.#runtime = new RuntimeLayers(bootstrap.layeredRuntime, bootstrap.node?.cluster ?? "");
     this.#updateServerStats();
 
@@ -165,6 +174,12 @@ export class Server {
     await this.#listen();
     log.info("all dependencies initialized. starting workers");
     this.#state = "LIVE";
+    const watch = new EventLoopWatch(this.#eventLoops, -1, this.stats);
+    this.onStop(() => watch.stop());
+    if (bootstrap.flagsPath !== "" && existsSync(join(bootstrap.flagsPath, "drain"))) {
+      log.warning("starting server in drain mode");
+      this.setHealthFailed(true);
+    }
     this.#serverStats.initialization_time_ms.record(Math.round(performance.now() - this.startedMs));
     this.#updateServerStats();
     const interval = durationMs(bootstrap.statsFlush.case === "statsFlushOnAdmin" ? undefined : bootstrap.statsFlushInterval, 5000);
@@ -311,6 +326,7 @@ export class Server {
       statsConfig: prepared.bootstrap.statsConfig,
       drainTimeMs: this.options.drainTimeS * 1000,
       drainStrategy: this.options.drainStrategy,
+      eventLoops: this.#eventLoops as EventLoopSettings,
     };
     return new WorkerLink(start, this.aggregate, this.#sink, {
       onMessage: (link, message) => this.#onWorkerMessage(link, message),

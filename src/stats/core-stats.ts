@@ -59,7 +59,8 @@ const zeroCounters = [
   "envoy.overload_actions.reset_high_memory_stream.count",
 ] as const;
 
-export function serverStats(store: StatsStore): ServerStats {
+/** `versionOverride`: stats_server_version_override, 0 where it is unset. */
+export function serverStats(store: StatsStore, versionOverride = 0): ServerStats {
   for (const name of zeroCounters) store.counter(name);
   const server = store.scope("server.");
   const manager = store.scope("listener_manager.");
@@ -91,7 +92,7 @@ export function serverStats(store: StatsStore): ServerStats {
   for (const name of ["parent_connections", "total_connections", "stats_recent_lookups"]) set(server, name, 0);
   set(server, "hot_restart_generation", 1);
   // The first three bytes of the commit that --version names, as Envoy's number is made.
-  set(server, "version", 0x9e5580);
+  set(server, "version", versionOverride || 0x9e5580);
   return {
     worker_restarts: server.counter("worker_restarts"),
     initialization_time_ms: initialization,

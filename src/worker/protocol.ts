@@ -3,6 +3,7 @@ import type { Cluster } from "../config/schema/types/envoy.config.cluster.v3.d.t
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
 import type { Component, Level, LogRecord } from "../log/log.ts";
 import type { RuntimeValue } from "../runtime/runtime.ts";
+import type { EventLoopSettings } from "../server/event-loop.ts";
 import type { HistogramUnit, StatKind } from "../stats/stats.ts";
 import type { HostUpdate } from "../upstream/main-clusters.ts";
 
@@ -29,6 +30,7 @@ export interface WorkerStart {
   readonly statsConfig: unknown;
   readonly drainTimeMs: number;
   readonly drainStrategy: "Gradual" | "Immediate";
+  readonly eventLoops: EventLoopSettings;
 }
 
 export type ToWorker =
@@ -36,7 +38,13 @@ export type ToWorker =
   | { readonly type: "hosts"; readonly update: HostUpdate }
   | { readonly type: "runtime"; readonly values: ReadonlyMap<string, RuntimeValue> }
   | { readonly type: "log_levels"; readonly levels: readonly (readonly [Component, Level])[] }
-  | { readonly type: "reload"; readonly config: WorkerConfig; readonly hosts: readonly HostUpdate[]; readonly ports: ReadonlyMap<string, number>; readonly reusePort: boolean }
+  | {
+      readonly type: "reload";
+      readonly config: WorkerConfig;
+      readonly hosts: readonly HostUpdate[];
+      readonly ports: ReadonlyMap<string, number>;
+      readonly reusePort: boolean;
+    }
   | { readonly type: "health_failed"; readonly failed: boolean }
   | { readonly type: "drain"; readonly kind: "gradual" | "immediate"; readonly inboundOnly: boolean }
   | { readonly type: "stop_listeners"; readonly inboundOnly: boolean }
