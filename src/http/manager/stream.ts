@@ -225,7 +225,7 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
         status: this.#timeoutStatus(),
         body: "downstream duration timeout",
         details: "max_duration_timeout",
-        grpcStatus: this.requestComplete ? undefined : 4,
+        grpcStatus: 4,
       });
     } else if (this.idleTimeoutMs > 0 && this.lastActivityMs + this.idleTimeoutMs <= nowMs) {
       stats.downstream_rq_idle_timeout.inc();

@@ -586,13 +586,13 @@ export class RouterFilter extends RequestStats implements HttpFilter, LoadBalanc
   onResponseTimeout(): void {
     const requests = this.#requests.splice(0);
     for (const request of requests) {
-      // Whose head was seen has its result already.
+      // Counted also where the head was seen: long answers may be cut off, too.
+      this.counters.timeout.inc();
+      this.virtualCluster?.onTimeout();
+      this.routeStats?.onTimeout();
+      request.host?.stats.rq_timeout.inc();
       if (request.awaitingHeaders) {
         request.recordsBudget = false;
-        this.counters.timeout.inc();
-        this.virtualCluster?.onTimeout();
-        this.routeStats?.onTimeout();
-        request.host?.stats.rq_timeout.inc();
         if (!request.outlierTimeoutRecorded) this.#putResult(request, "local_origin_timeout", this.#timeoutStatus);
         this.#chargeAbort(this.#timeoutStatus, request);
       }

@@ -78,6 +78,8 @@ export class RetryState {
   /** A retry was scheduled and holds a place in the retry circuit breaker until its outcome is known. */
   #holdsResource = false;
   #retry: (() => void) | undefined = undefined;
+  /** What the retry that waits is counted as. */
+  #backOff: "retryBackOffExponential" | "retryBackOffRateLimited" | "none" = "none";
 
   constructor(policy: RetryPolicy | undefined, headers: RequestHeaders, hasFields: boolean, options: RetryStateOptions) {
     const { names } = options;
@@ -225,31 +227,35 @@ export class RetryState {
       this.#release();
       return "no";
     }
-    counters.retries.inc();
-    virtualCluster?.onRetry();
-    routeStats?.onRetry();
     this.#retry = retry;
     this.#timer ??= this.#options.timers.createTimer(() => this.#onTimer());
+    this.#backOff = "none";
     this.#timer.enable(decision === "at_once" ? 0 : this.#backOffMs());
     return "yes";
   }
 
   #onTimer(): void {
     const retry = this.#retry;
+    if (retry === undefined) return;
     this.#retry = undefined;
-    retry?.();
+    const { counters, virtualCluster, routeStats } = this.#options;
+    if (this.#backOff !== "none") counters[this.#backOff].inc();
+    counters.retries.inc();
+    virtualCluster?.onRetry();
+    routeStats?.onRetry();
+    retry();
   }
 
   /** Fully jittered exponential back-off, or the time that the upstream asked for plus up to half of it. */
   #backOffMs(): number {
-    const { counters, random } = this.#options;
+    const { random } = this.#options;
     if (this.#rateLimitedMs > 1) {
       const lower = this.#rateLimitedMs;
       this.#rateLimitedMs = 0;
-      counters.retryBackOffRateLimited.inc();
+      this.#backOff = "retryBackOffRateLimited";
       return lower + random() * (lower / 2);
     }
-    counters.retryBackOffExponential.inc();
+    this.#backOff = "retryBackOffExponential";
     const interval = this.#nextIntervalMs;
     this.#nextIntervalMs = Math.min(interval * 2, this.#maxIntervalMs);
     return Math.floor(random() * interval);

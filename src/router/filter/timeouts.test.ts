@@ -24,7 +24,7 @@ test("it runs from the end of the request to the end of the response", () => {
   bed.data("x", true).pass(200);
   bed.last.decoder.decodeHeaders(responseHeaders(200), false);
   bed.pass(200);
-  assert.deepEqual([bed.resets, bed.details, bed.flags, bed.cluster("upstream_rq_timeout")], [1, "response_timeout", "UT", 0]);
+  assert.deepEqual([bed.resets, bed.details, bed.flags, bed.cluster("upstream_rq_timeout")], [1, "response_timeout", "UT", 1]);
 });
 
 test("0 is no timeout", () => {
