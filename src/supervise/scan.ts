@@ -20,6 +20,8 @@ const MAX_LOGGED_NAME_BYTES = 255;
 
 export interface ScanOptions {
   readonly directory: string;
+  /** Every service in a session of its own: see SupervisorOptions. */
+  readonly ownGroups?: boolean;
   /** Every change of a service's or log's status; `name` is NAME or NAME/log. */
   onStatus?(name: string, status: Status): void;
   onEnd?(name: string, code: number | null, signal: NodeJS.Signals | null): void;
@@ -47,6 +49,8 @@ export class Scan {
   #timer: NodeJS.Timeout | undefined;
   #due = Number.POSITIVE_INFINITY;
   #stopping = false;
+  #stopOrder: string[] = [];
+  readonly #toldToStop = new Set<Supervisor>();
   #stopped = false;
 
   constructor(options: ScanOptions) {
@@ -201,6 +205,7 @@ export class Scan {
         path: join(this.#options.directory, path),
         name,
         ...descriptors,
+        ownGroup: this.#options.ownGroups,
         onStatus: (status) => this.#options.onStatus?.(label(), status),
         onEnd: (code, signal) => this.#options.onEnd?.(label(), code, signal),
         onClosed: () => {
@@ -242,19 +247,32 @@ export class Scan {
     return undefined;
   }
 
-  /** Services down first, then their logs with the end of input, so that no line is lost; `onStopped` follows. */
-  stop(): void {
+  /**
+   * Services down first, then their logs with the end of input, so that no line is lost; `onStopped` follows. Those named in `order` go one
+   * after the other, before the rest.
+   */
+  stop(order: readonly string[] = []): void {
     if (this.#stopping) return;
     this.#stopping = true;
     clearTimeout(this.#timer);
     this.#watcher?.close();
     for (const service of this.#services.values()) service.watcher?.close();
-    for (const service of this.#services.values()) service.main?.command("dx");
+    this.#stopOrder = [...order];
     this.#stopNext();
   }
 
-  /** A service has gone: its log gets the end of input and goes, too. */
+  /** A service has gone: its log gets the end of input and goes, too; and the next service follows. */
   #stopNext(): void {
+    while (this.#stopOrder.length > 0) {
+      const name = this.#stopOrder[0];
+      const first = this.find(name);
+      if (first !== undefined) {
+        this.#tellToStop(first);
+        break;
+      }
+      this.#stopOrder.shift();
+    }
+    if (this.#stopOrder.length === 0) for (const service of this.#services.values()) if (service.main !== undefined) this.#tellToStop(service.main);
     for (const service of this.#services.values()) {
       if (service.main !== undefined) continue;
       if (service.log !== undefined) {
@@ -274,11 +292,18 @@ export class Scan {
     }
   }
 
-  /** Does not wait any longer: everything that still runs is killed. */
+  #tellToStop(supervisor: Supervisor): void {
+    if (this.#toldToStop.has(supervisor)) return;
+    this.#toldToStop.add(supervisor);
+    supervisor.command("dx");
+  }
+
+  /** Does not wait any longer: the services that still run are killed; the logs, too, when no service is left. */
   kill(): void {
-    for (const service of this.#services.values()) {
-      service.main?.command("k");
-      service.log?.command("k");
-    }
+    this.#stopOrder = [];
+    this.#stopNext();
+    const services = [...this.#services.values()];
+    const mains = services.flatMap((service) => service.main ?? []);
+    for (const supervisor of mains.length > 0 ? mains : services.flatMap((service) => service.log ?? [])) supervisor.command("k");
   }
 }

@@ -22,6 +22,8 @@ const FORK_TROUBLE = new Set(["EAGAIN", "ENOMEM", "EMFILE", "ENFILE"]);
 const ORPHAN_MS = 10_000;
 const ORPHAN_POLL_MS = 50;
 
+/** Those that end or stop a service; HUP and the like are for the leader to make sense of. */
+const GROUP_SIGNALS: ReadonlySet<NodeJS.Signals> = new Set(["SIGTERM", "SIGCONT", "SIGSTOP", "SIGKILL"]);
 const SIGNALS: Readonly<Record<string, NodeJS.Signals>> = { h: "SIGHUP", a: "SIGALRM", i: "SIGINT", t: "SIGTERM", k: "SIGKILL" };
 
 export interface SupervisorOptions {
@@ -32,6 +34,8 @@ export interface SupervisorOptions {
   /** Descriptors for the service: the same numbers of this process when not given. */
   readonly stdin?: number;
   readonly stdout?: number;
+  /** The service leads a session of its own; TERM, CONT, STOP and KILL reach its whole group, and what it leaves behind at its end is killed. */
+  readonly ownGroup?: boolean;
   /** Whenever what `status` tells has changed. */
   onStatus?(status: Status, supervisor: Supervisor): void;
   /** The service ended: exit code, or the signal that ended it. */
@@ -115,9 +119,10 @@ export class Supervisor {
   }
 
   #stopOrphan(pid: number, until: number): void {
+    const target = this.options.ownGroup === true ? -pid : pid;
     try {
-      process.kill(pid, "SIGTERM");
-      process.kill(pid, "SIGCONT");
+      process.kill(target, "SIGTERM");
+      process.kill(target, "SIGCONT");
     } catch {
       // ended by itself
     }
@@ -218,7 +223,7 @@ export class Supervisor {
   #signal(signal: NodeJS.Signals): void {
     if (this.#pid === 0) return;
     try {
-      process.kill(this.#pid, signal);
+      process.kill(this.options.ownGroup === true && GROUP_SIGNALS.has(signal) ? -this.#pid : this.#pid, signal);
     } catch (error) {
       if (errorCode(error) !== "ESRCH") warn("supervise", `unable to send ${signal} to pid ${this.#pid} of ${this.options.name}`, error);
     }
@@ -237,7 +242,11 @@ export class Supervisor {
     try {
       checkFormat(`${base}/run`);
       const child = withOriginalOpenFilesLimit(() =>
-        spawn("./run", [], { cwd: base, stdio: [this.options.stdin ?? "inherit", this.#stdout ?? "inherit", "inherit"] }),
+        spawn("./run", [], {
+          cwd: base,
+          stdio: [this.options.stdin ?? "inherit", this.#stdout ?? "inherit", "inherit"],
+          detached: this.options.ownGroup === true,
+        }),
       );
       child.once("error", (error) => this.#onStartTrouble(error));
       child.once("exit", (code, signal) => this.#onEnd(code, signal));
@@ -265,6 +274,7 @@ export class Supervisor {
   }
 
   #onEnd(code: number | null, signal: NodeJS.Signals | null): void {
+    if (this.options.ownGroup === true) killGroup(this.#pid);
     this.#ended = { code, signal };
     this.#child = undefined;
     writeChild(this.#directory.base, 0);
@@ -323,6 +333,14 @@ export class Supervisor {
   /** The pid is that of a child of this process that has not been waited for yet. */
   get isRunning(): boolean {
     return this.#child !== undefined && this.#ended === undefined;
+  }
+}
+
+function killGroup(leader: number): void {
+  try {
+    process.kill(-leader, "SIGKILL");
+  } catch {
+    // nobody left, as it should be
   }
 }
 

@@ -1,0 +1,65 @@
+/** Who listens on a TCP port of this machine, from /proc. Other users' processes are seen only by root. */
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+
+export interface PortHolder {
+  readonly pid: number;
+  /** The program's name. */
+  readonly name: string;
+}
+
+const LISTENING = "0A";
+
+/** Inodes of the listening sockets on the port, IPv4 and IPv6. */
+function listeningInodes(port: number): Set<string> {
+  const inodes = new Set<string>();
+  const wanted = port.toString(16).toUpperCase().padStart(4, "0");
+  for (const table of ["/proc/net/tcp", "/proc/net/tcp6"]) {
+    let text: string;
+    try {
+      text = readFileSync(table, "latin1");
+    } catch {
+      continue;
+    }
+    for (const line of text.split("\n").slice(1)) {
+      const fields = line.trim().split(/ +/);
+      if (fields[3] === LISTENING && fields[1].endsWith(`:${wanted}`)) inodes.add(fields[9]);
+    }
+  }
+  return inodes;
+}
+
+function holdsOneOf(pid: string, links: ReadonlySet<string>): boolean {
+  try {
+    for (const fd of readdirSync(`/proc/${pid}/fd`)) {
+      try {
+        if (links.has(readlinkSync(`/proc/${pid}/fd/${fd}`))) return true;
+      } catch {
+        // closed meanwhile
+      }
+    }
+  } catch {
+    // gone, or another user's
+  }
+  return false;
+}
+
+/** The first process that listens there; undefined when it cannot be told. */
+export function findPortHolder(port: number): PortHolder | undefined {
+  const links = new Set([...listeningInodes(port)].map((inode) => `socket:[${inode}]`));
+  if (links.size === 0) return undefined;
+  let pids: string[];
+  try {
+    pids = readdirSync("/proc").filter((name) => /^[0-9]+$/.test(name));
+  } catch {
+    return undefined;
+  }
+  for (const pid of pids) {
+    if (!holdsOneOf(pid, links)) continue;
+    try {
+      return { pid: Number(pid), name: readFileSync(`/proc/${pid}/comm`, "utf8").trim() };
+    } catch {
+      return { pid: Number(pid), name: "a process" };
+    }
+  }
+  return undefined;
+}
