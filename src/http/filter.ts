@@ -4,13 +4,14 @@
  * A filter object lives for one stream. All methods are optional; an absent one continues. Methods are called on the worker's
  * event loop and must not block. `Buffer`s handed to decodeData/encodeData are valid only during the call: copy to keep.
  */
+
+import type { Connection } from "../net/connection.ts";
+import type { Timer, TimerWheel } from "../net/timer-wheel.ts";
 import type { Route } from "../router/route.ts";
 import type { ClusterInfo, ThreadLocalClusters } from "../upstream/upstream.ts";
-import type { Connection } from "../net/connection.ts";
 import type { StreamResetReason } from "./codec.ts";
 import type { RequestHeaders, ResponseHeaders, Trailers } from "./header-map.ts";
 import type { StreamInfo } from "./stream-info.ts";
-import type { Timer, TimerWheel } from "../net/timer-wheel.ts";
 
 /**
  * continue: go on to the next filter.

@@ -182,7 +182,14 @@ export class RequestHeaders extends HeaderMap {
   }
 
   override byteSize(): number {
-    return super.byteSize() + 7 + this.method.length + (this.path === undefined ? 0 : 5 + this.path.length) + (this.authority === undefined ? 0 : 10 + this.authority.length) + (this.scheme === undefined ? 0 : 7 + this.scheme.length);
+    return (
+      super.byteSize() +
+      7 +
+      this.method.length +
+      (this.path === undefined ? 0 : 5 + this.path.length) +
+      (this.authority === undefined ? 0 : 10 + this.authority.length) +
+      (this.scheme === undefined ? 0 : 7 + this.scheme.length)
+    );
   }
 
   /** A copy whose changes do not show here: for mirrors, retries and internal redirects. */
@@ -195,22 +202,38 @@ export class RequestHeaders extends HeaderMap {
 
   protected override pseudo(name: string): string | undefined {
     switch (name) {
-      case ":path": return this.path;
-      case ":authority": return this.authority;
-      case ":method": return this.method;
-      case ":scheme": return this.scheme;
-      case ":protocol": return this.protocol;
-      default: return undefined;
+      case ":path":
+        return this.path;
+      case ":authority":
+        return this.authority;
+      case ":method":
+        return this.method;
+      case ":scheme":
+        return this.scheme;
+      case ":protocol":
+        return this.protocol;
+      default:
+        return undefined;
     }
   }
 
   protected override setPseudo(name: string, value: string | undefined): void {
     switch (name) {
-      case ":path": this.path = value; break;
-      case ":authority": this.authority = value; break;
-      case ":method": this.method = value ?? ""; break;
-      case ":scheme": this.scheme = value; break;
-      case ":protocol": this.protocol = value; break;
+      case ":path":
+        this.path = value;
+        break;
+      case ":authority":
+        this.authority = value;
+        break;
+      case ":method":
+        this.method = value ?? "";
+        break;
+      case ":scheme":
+        this.scheme = value;
+        break;
+      case ":protocol":
+        this.protocol = value;
+        break;
     }
   }
 }

@@ -180,6 +180,8 @@ export class H1ClientConnection implements ClientConnection {
     const headers = new ResponseHeaders(status, list);
     headers.rawNames = rawNames;
     if (status < 200 && status !== 101) {
+      // RFC 9110 15.2: an interim answer has no content; one that says otherwise makes the next bytes ambiguous.
+      if (headers.get("content-length") !== undefined || headers.get("transfer-encoding") !== undefined) throw new HeadError("http1.codec_error", 502);
       if (this.#interim++ < maxInterimPassed) {
         headers.removeIf(isConnectionField);
         stream.decoder.decode1xxHeaders(headers);

@@ -23,12 +23,56 @@ export interface Fields {
 /** Common names by every spelling seen in practice: a look-up yields an interned lower-case string, so that comparing is comparing pointers. */
 const known = new Map<string, string>();
 for (const name of [
-  "accept", "accept-encoding", "accept-language", "authorization", "cache-control", "connection", "content-encoding", "content-length", "content-type", "cookie", "date", "etag", "expect", "expires", "host", "if-modified-since",
-  "if-none-match", "keep-alive", "last-modified", "location", "origin", "pragma", "proxy-connection", "range", "referer", "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "server", "set-cookie", "te", "trailer",
-  "transfer-encoding", "upgrade", "upgrade-insecure-requests", "user-agent", "vary", "via", "x-envoy-upstream-service-time", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-request-id", "accept-ranges",
+  "accept",
+  "accept-encoding",
+  "accept-language",
+  "authorization",
+  "cache-control",
+  "connection",
+  "content-encoding",
+  "content-length",
+  "content-type",
+  "cookie",
+  "date",
+  "etag",
+  "expect",
+  "expires",
+  "host",
+  "if-modified-since",
+  "if-none-match",
+  "keep-alive",
+  "last-modified",
+  "location",
+  "origin",
+  "pragma",
+  "proxy-connection",
+  "range",
+  "referer",
+  "sec-fetch-dest",
+  "sec-fetch-mode",
+  "sec-fetch-site",
+  "server",
+  "set-cookie",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+  "upgrade-insecure-requests",
+  "user-agent",
+  "vary",
+  "via",
+  "x-envoy-upstream-service-time",
+  "x-forwarded-for",
+  "x-forwarded-host",
+  "x-forwarded-proto",
+  "x-request-id",
+  "accept-ranges",
 ]) {
   known.set(name, name);
-  known.set(name.replace(/(^|-)[a-z]/g, (c) => c.toUpperCase()), name);
+  known.set(
+    name.replace(/(^|-)[a-z]/g, (c) => c.toUpperCase()),
+    name,
+  );
 }
 
 /** 1: token character (RFC 9110 5.6.2). */
@@ -68,6 +112,8 @@ export function parseFields(text: string, at: number, end: number, maxCount: num
     if (lf < 0 || lf > end) lf = end;
     let stop = lf > at && text.charCodeAt(lf - 1) === 13 ? lf - 1 : lf;
     if (stop === at) break;
+    // CR CR LF ends a line too: the first CR is white space behind the value.
+    while (stop > at && text.charCodeAt(stop - 1) === 13) stop--;
     const first = text.charCodeAt(at);
     if (first === 32 || first === 9) {
       // obs-fold (RFC 9112 5.2): joined to the value before it with a space.
@@ -111,18 +157,76 @@ export interface RequestLine {
   readonly minor: number;
 }
 
-/** `METHOD SP target SP HTTP/1.x` (RFC 9112 3). `lineEnd` excludes the line end. */
-export function parseRequestLine(line: string): RequestLine {
+/** Methods that are let through: those registered (RFC 9110, WebDAV, UPnP). Others only with allow_custom_methods. */
+const methods: ReadonlySet<string> = new Set([
+  "ACL",
+  "BIND",
+  "CHECKOUT",
+  "CONNECT",
+  "COPY",
+  "DELETE",
+  "GET",
+  "HEAD",
+  "LINK",
+  "LOCK",
+  "M-SEARCH",
+  "MERGE",
+  "MKACTIVITY",
+  "MKCALENDAR",
+  "MKCOL",
+  "MOVE",
+  "NOTIFY",
+  "OPTIONS",
+  "PATCH",
+  "POST",
+  "PROPFIND",
+  "PROPPATCH",
+  "PURGE",
+  "PUT",
+  "REBIND",
+  "REPORT",
+  "SEARCH",
+  "SOURCE",
+  "SUBSCRIBE",
+  "TRACE",
+  "UNBIND",
+  "UNLINK",
+  "UNLOCK",
+  "UNSUBSCRIBE",
+]);
+
+/** A request line with more white space than one SP between its parts, or some behind them: read leniently, sent on clean (RFC 9112 3). */
+const lenientLine = /^([!-~]+)[ \t]+([!-~]+)[ \t]+(HTTP\/[0-9]\.[0-9])[ \t]*$/;
+
+/** `METHOD SP target SP HTTP/1.x` (RFC 9112 3), without the line end. Another version, or none, is answered 426. */
+export function parseRequestLine(line: string, customMethods: boolean): RequestLine {
   const first = line.indexOf(" ");
   const second = line.indexOf(" ", first + 1);
-  if (first <= 0 || second < 0 || second === first + 1) throw new HeadError("http1.codec_error");
-  const method = line.slice(0, first);
-  const target = line.slice(first + 1, second);
-  const version = line.slice(second + 1);
-  if (!isToken(method) || badTarget.test(target)) throw new HeadError("http1.codec_error");
-  if (version === "HTTP/1.1") return { method, target, minor: 1 };
-  if (version === "HTTP/1.0") return { method, target, minor: 0 };
-  throw new HeadError("http1.codec_error");
+  let method = line.slice(0, first);
+  let target = line.slice(first + 1, second);
+  let version = line.slice(second + 1);
+  if (first <= 0 || second < 0 || (version !== "HTTP/1.1" && version !== "HTTP/1.0")) {
+    const lenient = lenientLine.exec(line);
+    if (lenient === null) {
+      // Two parts: HTTP/0.9, or a line that was broken in two.
+      if (/^[!-~]+[ \t]+[!-~]+$/.test(line) && isToken(line.slice(0, line.search(/[ \t]/)))) throw new HeadError("low_version", 426);
+      throw new HeadError("http1.codec_error");
+    }
+    [, method, target, version] = lenient;
+    if (!methods.has(method) && !customMethods) throw new HeadError("http1.codec_error");
+    if (version !== "HTTP/1.1" && version !== "HTTP/1.0") throw new HeadError("low_version", 426);
+  }
+  if (badTarget.test(target) || target === "" || !(methods.has(method) || (customMethods && isToken(method)))) throw new HeadError("http1.codec_error");
+  return { method, target, minor: version === "HTTP/1.1" ? 1 : 0 };
+}
+
+/** What can be told of a head whose end is not there yet: that it will never be one. */
+export function checkHeadStart(text: string): void {
+  if (tokenChar[text.charCodeAt(0)] !== 1) throw new HeadError("http1.codec_error");
+  const lf = text.indexOf("\n");
+  if (lf < 0) return;
+  const line = text.slice(0, text.charCodeAt(lf - 1) === 13 ? lf - 1 : lf);
+  if (!/HTTP\/[0-9]\.[0-9][ \t]*$/.test(line)) parseRequestLine(line, true);
 }
 
 export interface StatusLine {
@@ -132,14 +236,19 @@ export interface StatusLine {
 
 /** `HTTP/1.x SP 3DIGIT [SP reason]` (RFC 9112 4). */
 export function parseStatusLine(line: string): StatusLine {
-  const match = /^HTTP\/1\.([01]) ([0-9]{3})(?: [^\x00-\x08\x0a-\x1f\x7f]*)?$/.exec(line);
+  // RFC 9110 2.5: a higher version than ours is read as ours.
+  const match = /^HTTP\/([0-9]\.[0-9]) ([0-9]{3})(?: [^\x00-\x08\x0a-\x1f\x7f]*)?$/.exec(line);
   if (match === null) throw new HeadError("http1.codec_error", 502);
   const status = Number(match[2]);
   if (status < 100) throw new HeadError("http1.codec_error", 502);
-  return { status, minor: Number(match[1]) };
+  return { status, minor: match[1] === "1.0" || match[1].startsWith("0") ? 0 : 1 };
 }
 
-export type Framing = { readonly kind: "none" } | { readonly kind: "length"; readonly length: number } | { readonly kind: "chunked" } | { readonly kind: "until_close" };
+export type Framing =
+  | { readonly kind: "none" }
+  | { readonly kind: "length"; readonly length: number }
+  | { readonly kind: "chunked" }
+  | { readonly kind: "until_close" };
 
 const none: Framing = { kind: "none" };
 const chunked: Framing = { kind: "chunked" };
@@ -199,10 +308,67 @@ export function hasToken(list: readonly string[], name: string, token: string): 
 }
 
 const reasons: Record<number, string> = {
-  100: "Continue", 101: "Switching Protocols", 102: "Processing", 103: "Early Hints", 200: "OK", 201: "Created", 202: "Accepted", 203: "Non-Authoritative Information", 204: "No Content", 205: "Reset Content", 206: "Partial Content", 207: "Multi-Status", 208: "Already Reported", 226: "IM Used",
-  300: "Multiple Choices", 301: "Moved Permanently", 302: "Found", 303: "See Other", 304: "Not Modified", 305: "Use Proxy", 307: "Temporary Redirect", 308: "Permanent Redirect",
-  400: "Bad Request", 401: "Unauthorized", 402: "Payment Required", 403: "Forbidden", 404: "Not Found", 405: "Method Not Allowed", 406: "Not Acceptable", 407: "Proxy Authentication Required", 408: "Request Timeout", 409: "Conflict", 410: "Gone", 411: "Length Required", 412: "Precondition Failed", 413: "Payload Too Large", 414: "URI Too Long", 415: "Unsupported Media Type", 416: "Range Not Satisfiable", 417: "Expectation Failed", 421: "Misdirected Request", 422: "Unprocessable Entity", 423: "Locked", 424: "Failed Dependency", 425: "Too Early", 426: "Upgrade Required", 428: "Precondition Required", 429: "Too Many Requests", 431: "Request Header Fields Too Large", 451: "Unavailable For Legal Reasons",
-  500: "Internal Server Error", 501: "Not Implemented", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Timeout", 505: "HTTP Version Not Supported", 506: "Variant Also Negotiates", 507: "Insufficient Storage", 508: "Loop Detected", 510: "Not Extended", 511: "Network Authentication Required",
+  100: "Continue",
+  101: "Switching Protocols",
+  102: "Processing",
+  103: "Early Hints",
+  200: "OK",
+  201: "Created",
+  202: "Accepted",
+  203: "Non-Authoritative Information",
+  204: "No Content",
+  205: "Reset Content",
+  206: "Partial Content",
+  207: "Multi-Status",
+  208: "Already Reported",
+  226: "IM Used",
+  300: "Multiple Choices",
+  301: "Moved Permanently",
+  302: "Found",
+  303: "See Other",
+  304: "Not Modified",
+  305: "Use Proxy",
+  307: "Temporary Redirect",
+  308: "Permanent Redirect",
+  400: "Bad Request",
+  401: "Unauthorized",
+  402: "Payment Required",
+  403: "Forbidden",
+  404: "Not Found",
+  405: "Method Not Allowed",
+  406: "Not Acceptable",
+  407: "Proxy Authentication Required",
+  408: "Request Timeout",
+  409: "Conflict",
+  410: "Gone",
+  411: "Length Required",
+  412: "Precondition Failed",
+  413: "Payload Too Large",
+  414: "URI Too Long",
+  415: "Unsupported Media Type",
+  416: "Range Not Satisfiable",
+  417: "Expectation Failed",
+  421: "Misdirected Request",
+  422: "Unprocessable Entity",
+  423: "Locked",
+  424: "Failed Dependency",
+  425: "Too Early",
+  426: "Upgrade Required",
+  428: "Precondition Required",
+  429: "Too Many Requests",
+  431: "Request Header Fields Too Large",
+  451: "Unavailable For Legal Reasons",
+  500: "Internal Server Error",
+  501: "Not Implemented",
+  502: "Bad Gateway",
+  503: "Service Unavailable",
+  504: "Gateway Timeout",
+  505: "HTTP Version Not Supported",
+  506: "Variant Also Negotiates",
+  507: "Insufficient Storage",
+  508: "Loop Detected",
+  510: "Not Extended",
+  511: "Network Authentication Required",
 };
 export function reasonPhrase(status: number): string {
   return reasons[status] ?? "Unknown";

@@ -4,14 +4,26 @@
  */
 import { getLogger } from "../../log/log.ts";
 import type { Connection } from "../../net/connection.ts";
-import type { BytesMeter, RequestDecoder, ResponseEncoder, ServerConnection, ServerConnectionCallbacks, Stream, StreamCallbacks, StreamResetReason } from "../codec.ts";
+import type {
+  BytesMeter,
+  RequestDecoder,
+  ResponseEncoder,
+  ServerConnection,
+  ServerConnectionCallbacks,
+  Stream,
+  StreamCallbacks,
+  StreamResetReason,
+} from "../codec.ts";
 import { RequestHeaders, type ResponseHeaders, Trailers } from "../header-map.ts";
 import { ChunkedDecoder } from "./body.ts";
-import { HeadError, hasToken, headEnd, messageFraming, nominatedByConnection, parseFields, parseRequestLine, reasonPhrase } from "./parse.ts";
-import { properCase, type H1Settings } from "./settings.ts";
+import { checkHeadStart, HeadError, hasToken, headEnd, messageFraming, nominatedByConnection, parseFields, parseRequestLine, reasonPhrase } from "./parse.ts";
+import { type H1Settings, properCase } from "./settings.ts";
 import { chunkHead, lastChunk, writeFields } from "./write.ts";
 
 const log = getLogger("http");
+
+/** Fields that Connection may name, as Envoy bounds them. */
+const maxNominated = 10;
 
 /** While this many bytes of a request wait behind an exchange, the connection is not read. */
 const maxQueuedBytes = 64 * 1024;
@@ -146,6 +158,7 @@ export class H1ServerConnection implements ServerConnection {
     const text = before === 0 ? data.toString("latin1", at, take) : this.#head + data.toString("latin1", at, take);
     const stop = headEnd(text, this.#scanned);
     if (stop < 0) {
+      if (this.#scanned === 0) checkHeadStart(text);
       if (text.length > limit) throw this.#tooLarge(text);
       this.#head = text;
       const lastLine = text.lastIndexOf("\n");
@@ -168,7 +181,7 @@ export class H1ServerConnection implements ServerConnection {
     const { settings } = this;
     const lf = text.indexOf("\n");
     const line = text.slice(0, text.charCodeAt(lf - 1) === 13 ? lf - 1 : lf);
-    const request = parseRequestLine(line);
+    const request = parseRequestLine(line, settings.customMethods === true);
     const { list, rawNames } = parseFields(text, lf + 1, end, settings.maxHeaderCount, settings.nameFormat === "preserve");
     const stream = new H1ServerStream(this, request.method, request.minor);
     stream.meter.wireBytesReceived = end;
@@ -178,14 +191,19 @@ export class H1ServerConnection implements ServerConnection {
     else (this as { protocol: string }).protocol = "HTTP/1.1";
     const framing = messageFraming(list, settings.allowChunkedLength);
     if (request.minor === 0 && framing?.kind === "chunked") throw new HeadError("http1.codec_error");
+    stream.last = hasToken(list, "connection", "close");
     const upgrade = hasToken(list, "connection", "upgrade");
     const headers = this.#headers(request.method, request.target, request.minor, list, rawNames);
     const nominated = nominatedByConnection(list);
     if (nominated !== undefined) {
+      if (nominated.length > maxNominated) throw new HeadError("http1.connection_header_rejected");
       for (const name of nominated) {
-        if (name === "host" || name === "x-forwarded-for" || name === "x-forwarded-host" || name === "x-forwarded-proto" || name.startsWith(":")) throw new HeadError("http1.connection_header_rejected");
+        if (name === "host" || name === "x-forwarded-for" || name === "x-forwarded-host" || name === "x-forwarded-proto" || name.startsWith(":"))
+          throw new HeadError("http1.connection_header_rejected");
       }
-      headers.removeIf((name) => name !== "te" && name !== "connection" && name !== "transfer-encoding" && name !== "content-length" && nominated.includes(name));
+      headers.removeIf(
+        (name) => name !== "te" && name !== "connection" && name !== "transfer-encoding" && name !== "content-length" && nominated.includes(name),
+      );
       if (nominated.includes("te") && !hasToken(list, "te", "trailers")) headers.remove("te");
     }
     const underscores = settings.underscores;
@@ -281,7 +299,8 @@ export class H1ServerConnection implements ServerConnection {
         if (method !== "OPTIONS") throw new HeadError("http1.invalid_url");
       } else {
         const match = /^([a-z][a-z0-9+.-]*):\/\/([^/?]*)(\/[^]*|\?[^]*)?$/i.exec(target);
-        if (match === null || !/^https?$/i.test(match[1]) || match[2] === "" || !validAuthority(match[2])) throw new HeadError("http1.invalid_url");
+        if (match === null || !/^https?$/i.test(match[1]) || !/^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(:\d{0,5})?$/.test(match[2]))
+          throw new HeadError("http1.invalid_url");
         authority = match[2];
         path = match[3] === undefined ? "/" : match[3].startsWith("?") ? `/${match[3]}` : match[3];
       }
@@ -292,7 +311,6 @@ export class H1ServerConnection implements ServerConnection {
       else throw new HeadError("missing_host_header");
     }
     if (host !== undefined && host !== "" && !validAuthority(host)) throw new HeadError("http1.invalid_host");
-    if (authority === "") throw new HeadError("missing_host_header");
     const headers = new RequestHeaders(method, path, authority, undefined, list);
     headers.rawNames = rawNames;
     return headers;
@@ -335,6 +353,12 @@ export class H1ServerConnection implements ServerConnection {
     if (!stream.requestEnded || !stream.responseEnded || this.#stream !== stream || stream.tunnel) return;
     this.#stream = undefined;
     if (this.#state === "dead") return;
+    if (stream.last) {
+      // RFC 9112 9.6: after a request that asked for the end, nothing on this connection is a request.
+      this.#state = "dead";
+      this.#queued = undefined;
+      return;
+    }
     this.#state = "head";
     if (this.#queued !== undefined) {
       // Not at once: who ended this exchange is still about it.
@@ -381,9 +405,9 @@ export class H1ServerConnection implements ServerConnection {
   }
 }
 
-/** host [":" port] with the characters RFC 3986 allows; no user info. */
+/** The characters of an authority (RFC 3986 3.2); what they mean is for routes to find out. */
 function validAuthority(text: string): boolean {
-  return /^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(:\d{0,5})?$/.test(text);
+  return /^[A-Za-z0-9._~%!$&'()*+,;=:@[\]-]*$/.test(text);
 }
 
 export class H1ServerStream implements ResponseEncoder, Stream {
@@ -397,6 +421,8 @@ export class H1ServerStream implements ResponseEncoder, Stream {
   responseEnded = false;
   /** CONNECT or an upgrade. */
   tunnel = false;
+  /** It asked for the connection to end with it. */
+  last = false;
   /** The request could not be read to its end: the connection ends with this response. */
   broken = false;
   #callbacks: StreamCallbacks[] = [];
@@ -445,7 +471,8 @@ export class H1ServerStream implements ResponseEncoder, Stream {
       headers.remove("transfer-encoding");
       if (!hasLength) {
         if (endStream) {
-          if (!this.#noBody || this.#method === "HEAD") framing = this.#method === "HEAD" || status === 304 ? "" : nameFormat === "proper" ? "Content-Length: 0\r\n" : "content-length: 0\r\n";
+          if (!this.#noBody || this.#method === "HEAD")
+            framing = this.#method === "HEAD" || status === 304 ? "" : nameFormat === "proper" ? "Content-Length: 0\r\n" : "content-length: 0\r\n";
         } else if (this.#minor === 1) {
           if (!this.#noBody) this.#chunked = true;
           framing = nameFormat === "proper" ? "Transfer-Encoding: chunked\r\n" : "transfer-encoding: chunked\r\n";
@@ -453,7 +480,8 @@ export class H1ServerStream implements ResponseEncoder, Stream {
       }
     }
     let connection = "";
-    if (this.#minor === 0 && headers.get("connection") === undefined && !upgraded) connection = `${nameFormat === "proper" ? properCase("connection") : "connection"}: close\r\n`;
+    if (this.#minor === 0 && headers.get("connection") === undefined && !upgraded)
+      connection = `${nameFormat === "proper" ? properCase("connection") : "connection"}: close\r\n`;
     const text = `HTTP/1.1 ${status} ${reasonPhrase(status)}\r\n${writeFields(headers, nameFormat)}${framing}${connection}\r\n`;
     this.meter.headerBytesSent += text.length;
     this.#write(text);
@@ -557,4 +585,3 @@ export class H1ServerStream implements ResponseEncoder, Stream {
     }
   }
 }
-

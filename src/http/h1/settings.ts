@@ -11,6 +11,8 @@ export interface H1Settings {
   /** How names are written: "preserve" needs names kept on the way in. */
   readonly nameFormat: "lower" | "proper" | "preserve";
   readonly allowChunkedLength: boolean;
+  /** allow_custom_methods: any token is a method. */
+  readonly customMethods?: boolean;
   /** Head, in bytes. */
   readonly maxHeadBytes: number;
   /** Fields in a head, and in trailers. */

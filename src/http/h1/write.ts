@@ -1,6 +1,6 @@
 /** Heads and chunk framing as text. */
 import type { HeaderMap } from "../header-map.ts";
-import { properCase, type H1Settings } from "./settings.ts";
+import { type H1Settings, properCase } from "./settings.ts";
 
 /** The field lines of a map, each with its line end. */
 export function writeFields(headers: HeaderMap, format: H1Settings["nameFormat"]): string {

@@ -279,7 +279,9 @@ test("a client that goes away is logged with DC", () => {
 });
 
 test("gRPC requests get replies of their kind", () => {
-  const { receive } = managerHarness([], {});
+  const { receive } = managerHarness([], {
+    route_config: { virtual_hosts: [{ name: "v", domains: ["*"], routes: [{ match: { prefix: "/" }, direct_response: { status: 200 } }] }] },
+  });
   const answer = receive(
     "POST /x HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc\r\nconnection: upgrade\r\nupgrade: websocket\r\ncontent-length: 0\r\n\r\n",
   );

@@ -125,6 +125,7 @@ export function compileManager(message: HttpConnectionManager, context: CompileC
       enableTrailers: h1?.enableTrailers ?? false,
       nameFormat: format?.case === "properCaseWords" ? "proper" : format?.case === "statefulFormatter" ? "preserve" : "lower",
       allowChunkedLength: h1?.allowChunkedLength ?? false,
+      customMethods: h1?.allowCustomMethods ?? false,
       maxHeadBytes: (message.maxRequestHeadersKb ?? 60) * 1024,
       maxHeaderCount: common?.maxHeadersCount ?? 100,
       underscores: underscore === 1 ? "reject" : underscore === 2 ? "drop" : "allow",

@@ -81,7 +81,10 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
     this.requestHeaders = headers;
     info.protocol = manager.protocol;
     // Other fields may hold secrets and are not logged.
-    if (log.debugEnabled) log.debug(`[C${manager.connection.id}] request headers complete (end_stream=${endStream}): ${headers.method} ${headers.authority ?? ""} ${headers.path ?? ""}`);
+    if (log.debugEnabled)
+      log.debug(
+        `[C${manager.connection.id}] request headers complete (end_stream=${endStream}): ${headers.method} ${headers.authority ?? ""} ${headers.path ?? ""}`,
+      );
     if (endStream) this.#requestEnds();
     this.#isHead = headers.method === "HEAD";
     const { list } = headers;
@@ -118,6 +121,7 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
         const normal = normalizePath(path, settings);
         if (normal.action === "reject") {
           settings.stats.downstream_rq_failed_path_normalization.inc();
+          this.closeAfter = true;
           this.sendLocalReply({ status: 400, details: "path_normalization_failed" });
           return;
         }
@@ -134,7 +138,8 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
     if (settings.logFlushIntervalMs > 0) this.nextLogMs = info.startMs + settings.logFlushIntervalMs;
     const route = this.route();
     this.#applyRouteTimeouts(route);
-    if (!this.#createChain(route)) {
+    // Without a route the router says 404; one that does not allow the upgrade says 403.
+    if (!this.#createChain(route) && route !== undefined) {
       settings.stats.downstream_rq_ws_on_non_ws_route.inc();
       this.sendLocalReply({ status: 403, details: "upgrade_failed" });
       return;
