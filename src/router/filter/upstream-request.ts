@@ -5,7 +5,7 @@ import { emptyUpstreamInfo, type UpstreamInfo } from "../../http/stream-info.ts"
 import type { Timer } from "../../net/timer-wheel.ts";
 import type { Host, PoolCallbacks, PoolRequest } from "../../upstream/upstream.ts";
 import { replaceHost } from "../route-entry.ts";
-import type { RouterFilter } from "./filter.ts";
+import type { RequestTries } from "./request-tries.ts";
 import type { UpstreamLogEntry } from "./upstream-log.ts";
 
 /** Where tries get their streams: an HTTP pool, or a raw connection behind the same interface (connect-upstream.ts). */
@@ -20,7 +20,7 @@ export interface StreamSource {
 const nothing = Buffer.alloc(0);
 
 export class UpstreamRequest implements ResponseDecoder, PoolCallbacks, StreamCallbacks {
-  readonly #parent: RouterFilter;
+  readonly #parent: RequestTries;
   readonly #source: StreamSource;
   #waiting: PoolRequest | undefined = undefined;
   #encoder: RequestEncoder | undefined = undefined;
@@ -58,7 +58,7 @@ export class UpstreamRequest implements ResponseDecoder, PoolCallbacks, StreamCa
   #readPauses = 0;
   #deferredReadPauses = 0;
 
-  constructor(parent: RouterFilter, source: StreamSource, log: UpstreamLogEntry | undefined) {
+  constructor(parent: RequestTries, source: StreamSource, log: UpstreamLogEntry | undefined) {
     this.#parent = parent;
     this.#source = source;
     this.startMs = parent.now();
