@@ -525,7 +525,7 @@ export function acceptTls(
       settled = true;
       done(new SocketConnection(socket, { ...options, remoteAddress, localAddress }, false), socket, hello);
     });
-    accepted.resume();
+    // The TLS socket starts reading by itself; were `accepted` resumed, the bytes put back would flow past it.
   };
   readHello(accepted, start, fail);
 }
