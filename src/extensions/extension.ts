@@ -18,7 +18,7 @@ import type { StreamInfo } from "../http/stream-info.ts";
 
 export type ExtensionCategory =
   | "envoy.filters.http" | "envoy.filters.network" | "envoy.filters.listener" | "envoy.transport_sockets.downstream" | "envoy.transport_sockets.upstream"
-  | "envoy.access_loggers" | "envoy.access_loggers.extension_filters" | "envoy.formatter" | "envoy.http.header_formatters" | "envoy.matching.http.input" | "envoy.matching.input_matchers" | "envoy.matching.action"
+  | "envoy.access_loggers" | "envoy.access_loggers.extension_filters" | "envoy.formatter" | "envoy.http.stateful_header_formatters" | "envoy.matching.http.input" | "envoy.matching.input_matchers" | "envoy.matching.action"
   | "envoy.path.match" | "envoy.path.rewrite" | "envoy.retry_host_predicates" | "envoy.retry_priorities" | "envoy.internal_redirect_predicates"
   | "envoy.request_id" | "envoy.http.original_ip_detection" | "envoy.http.early_header_mutation" | "envoy.upstream_options" | "envoy.clusters" | "envoy.load_balancing_policies"
   | "envoy.health_checkers" | "envoy.tracers" | "envoy.stats_sinks" | "envoy.resource_monitors" | "envoy.network.dns_resolver" | "envoy.rate_limit_descriptors" | "envoy.compression.compressor" | "envoy.compression.decompressor"

@@ -20,6 +20,13 @@ export const extensions: readonly ExtensionRow[] = [
   // ---- formatters
   { name: "envoy.formatter.metadata", category: "envoy.formatter", messages: ["envoy.extensions.formatter.metadata.v3.Metadata"], load: () => import("./formatters/metadata/config.ts") },
   { name: "envoy.formatter.req_without_query", category: "envoy.formatter", messages: ["envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery"], load: () => import("./formatters/req_without_query/config.ts") },
+  // ---- names of HTTP/1 fields
+  {
+    name: "envoy.http.stateful_header_formatters.preserve_case",
+    category: "envoy.http.stateful_header_formatters",
+    messages: ["envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig"],
+    load: () => import("./http/header_formatters/preserve_case/config.ts"),
+  },
   // ---- path matching and rewriting
   { name: "envoy.path.match.uri_template.uri_template_matcher", category: "envoy.path.match", messages: ["envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig"], load: () => import("./path/match/uri_template/config.ts") },
   { name: "envoy.path.rewrite.uri_template.uri_template_rewriter", category: "envoy.path.rewrite", messages: ["envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig"], load: () => import("./path/rewrite/uri_template/config.ts") },

@@ -5,7 +5,7 @@ import type { Address as AddressMessage, HttpProtocolOptions as CommonOptions, H
 import type { DnsCluster } from "../config/schema/types/envoy.extensions.clusters.dns.v3.d.ts";
 import type { HttpProtocolOptions } from "../config/schema/types/envoy.extensions.upstreams.http.v3.d.ts";
 import type { CompileContext, Honours, UpstreamTransportSocket } from "../extensions/extension.ts";
-import { type H1Settings, h1Stats } from "../http/h1/settings.ts";
+import { compileNameFormat, type H1Settings, h1Stats } from "../http/h1/settings.ts";
 import { parseAddressMessage } from "../net/address.ts";
 import type { StatsScope } from "../stats/stats.ts";
 import { honours as balancerHonours, compileBalancer } from "./compile-balancer.ts";
@@ -111,7 +111,7 @@ export function compileCluster(message: Cluster, context: CompileContext): Compi
     maxResponseHeadersKb: common?.maxResponseHeadersKb ?? 60,
     maxStreamDurationMs: durationMs(common?.maxStreamDuration, 0),
     thresholds: { default: compileThresholds(message, 0, context), high: compileThresholds(message, 1, context) },
-    h1: compileH1(http1Of(message, options), common, scope),
+    h1: compileH1(http1Of(message, options), common, scope, context),
     transportSocket: compileTransportSocket(message, context, scope),
     autoSni: upstream?.autoSni ?? false,
     autoSniHeader: upstream?.overrideAutoSniHeader.toLowerCase() ?? "",
@@ -196,14 +196,13 @@ function http1Of(message: Cluster, options: HttpProtocolOptions | undefined): Ht
   return message.httpProtocolOptions;
 }
 
-function compileH1(h1: Http1ProtocolOptions | undefined, common: CommonOptions | undefined, scope: StatsScope): H1Settings {
-  const format = h1?.headerKeyFormat?.headerFormat;
+function compileH1(h1: Http1ProtocolOptions | undefined, common: CommonOptions | undefined, scope: StatsScope, context: CompileContext): H1Settings {
   const underscore = common?.headersWithUnderscoresAction ?? 0;
   return {
     acceptHttp10: true,
     defaultHost: "",
     enableTrailers: h1?.enableTrailers ?? false,
-    nameFormat: format?.case === "properCaseWords" ? "proper" : format?.case === "statefulFormatter" ? "preserve" : "lower",
+    nameFormat: compileNameFormat(h1, context),
     allowChunkedLength: h1?.allowChunkedLength ?? false,
     maxHeadBytes: (common?.maxResponseHeadersKb ?? 60) * 1024,
     maxHeaderCount: common?.maxHeadersCount ?? 100,

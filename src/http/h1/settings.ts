@@ -1,4 +1,6 @@
 /** HTTP/1 options of a listener or cluster, compiled from Http1ProtocolOptions and its neighbours. */
+import type { Http1ProtocolOptions } from "../../config/schema/types/envoy.config.core.v3.d.ts";
+import type { CompileContext } from "../../extensions/extension.ts";
 import type { Counter, StatsScope } from "../../stats/stats.ts";
 
 export interface H1Settings {
@@ -39,6 +41,16 @@ export function h1Stats(scope: StatsScope): H1Stats {
     requests_rejected_with_underscores_in_headers: at.counter("requests_rejected_with_underscores_in_headers"),
     response_flood: at.counter("response_flood"),
   };
+}
+
+/** header_key_format. */
+export function compileNameFormat(message: Http1ProtocolOptions | undefined, context: CompileContext): H1Settings["nameFormat"] {
+  const format = message?.headerKeyFormat?.headerFormat;
+  if (format?.case === "properCaseWords") return "proper";
+  if (format?.case !== "statefulFormatter") return "lower";
+  const { value } = format;
+  const extension = context.extension("envoy.http.stateful_header_formatters", value.typedConfig, value, "typed_config", value.name);
+  return extension?.other?.["nameFormat"] === "preserve" ? "preserve" : "lower";
 }
 
 const proper = new Map<string, string>();

@@ -6,11 +6,12 @@ import { type H1Settings, properCase } from "./settings.ts";
 export function writeFields(headers: HeaderMap, format: H1Settings["nameFormat"]): string {
   const list = headers.list;
   let text = "";
-  if (format === "lower") {
+  // Names kept on the way in are written as they were, whatever this side's own form is (Envoy's formatter travels with the map, too).
+  const raw = headers.rawNames;
+  if (format === "lower" && raw === undefined) {
     for (let i = 0; i < list.length; i += 2) text += `${list[i]}: ${list[i + 1]}\r\n`;
     return text;
   }
-  const raw = format === "preserve" ? headers.rawNames : undefined;
   for (let i = 0; i < list.length; i += 2) text += `${raw?.[i >> 1] ?? (format === "proper" ? properCase(list[i]) : list[i])}: ${list[i + 1]}\r\n`;
   return text;
 }

@@ -7,7 +7,7 @@ import { type CidrList, compileCidrList } from "../../matching/cidr.ts";
 import { compileRouteConfiguration } from "../../router/compile.ts";
 import type { RouteTable } from "../../router/route.ts";
 import type { HttpFilterFactory } from "../filter.ts";
-import { type H1Settings, h1Stats } from "../h1/settings.ts";
+import { compileNameFormat, type H1Settings, h1Stats } from "../h1/settings.ts";
 import { compileLocalReplies, type LocalReplies } from "./local-reply.ts";
 import { type ListenerHttpStats, listenerHttpStats, type ManagerStats, managerStats } from "./stats.ts";
 
@@ -81,7 +81,6 @@ export function compileManager(message: HttpConnectionManager, context: CompileC
   const statPrefix = `http.${message.statPrefix}.`;
   const common = message.commonHttpProtocolOptions;
   const h1 = message.httpProtocolOptions;
-  const format = h1?.headerKeyFormat?.headerFormat;
   const filters = compileFilters(message.httpFilters, context, statPrefix);
   const accessLog = compileAccessLogs(message.accessLog, context);
   let routes: RouteTable | undefined;
@@ -123,7 +122,7 @@ export function compileManager(message: HttpConnectionManager, context: CompileC
       acceptHttp10: h1?.acceptHttp10 ?? false,
       defaultHost: h1?.defaultHostForHttp10 ?? "",
       enableTrailers: h1?.enableTrailers ?? false,
-      nameFormat: format?.case === "properCaseWords" ? "proper" : format?.case === "statefulFormatter" ? "preserve" : "lower",
+      nameFormat: compileNameFormat(h1, context),
       allowChunkedLength: h1?.allowChunkedLength ?? false,
       customMethods: h1?.allowCustomMethods ?? false,
       maxHeadBytes: (message.maxRequestHeadersKb ?? 60) * 1024,
