@@ -87,6 +87,16 @@ export function canRead(account: { uid: number; gid: number }, folder: string): 
   }
 }
 
+const PREFORK = `ServerLimit 64
+MaxRequestWorkers 64
+MinSpareServers 1
+MaxSpareServers 4`;
+const THREADED = `ServerLimit 8
+ThreadsPerChild 25
+MaxRequestWorkers 200
+MinSpareThreads 8
+MaxSpareThreads 64`;
+
 export interface ApacheSettings {
   readonly listen: Endpoint;
   readonly root: string;
@@ -120,9 +130,7 @@ KeepAlive On
 KeepAliveTimeout 75
 MaxKeepAliveRequests 0
 StartServers 1
-ServerLimit 8
-MinSpare${model === "mpm_prefork" ? "Servers 1" : "Threads 8"}
-MaxSpare${model === "mpm_prefork" ? "Servers 4" : "Threads 64"}
+${model === "mpm_prefork" ? PREFORK : THREADED}
 TypesConfig ${quote(types ?? "/dev/null")}
 AddType text/html .html .htm
 AddType text/javascript .js .mjs

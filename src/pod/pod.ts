@@ -9,6 +9,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Scan } from "../supervise/scan.ts";
 import type { Status } from "../supervise/service-directory.ts";
+import { stamp } from "../supervise/tai64n.ts";
 import { defaultPage } from "./default-page.ts";
 import { lastLines } from "./last-lines.ts";
 import { stopLeftovers } from "./leftovers.ts";
@@ -32,6 +33,7 @@ const LINES_SHOWN = 5;
 interface Running {
   pid: number;
   startedAt: number;
+  startStamp: string;
   probe: AbortController | undefined;
   isUp: boolean;
   /** Ends in a row without ever having answered. */
@@ -57,7 +59,7 @@ export class Pod {
     this.#options = options;
     this.#screen = new Screen(output);
     this.#directory = new RunDirectory(options.directory);
-    const nothing = (): Running => ({ pid: 0, startedAt: 0, probe: undefined, isUp: false, failures: 0 });
+    const nothing = (): Running => ({ pid: 0, startedAt: 0, startStamp: "", probe: undefined, isUp: false, failures: 0 });
     this.#running = { proxy: nothing(), web: nothing() };
     this.stopped = new Promise((resolve) => {
       this.#stopped = resolve;
@@ -144,6 +146,7 @@ export class Pod {
     running.pid = status.pid;
     if (status.pid === 0) return;
     running.startedAt = performance.now();
+    running.startStamp = stamp(status.since);
     running.isUp = false;
     this.#screen.set(name, "starting", `pid ${status.pid}`);
     void this.#watchStart(name, status.pid);
@@ -192,13 +195,13 @@ export class Pod {
     // The same every second is no news.
     if (running.failures > 1) return;
     this.#screen.event(`${name} ended ${how} (pid ${running.pid}); supervise starts it again`);
-    if (!running.isUp && performance.now() - running.startedAt < SHORT_RUN_MS) setTimeout(() => this.#showLog(name), LOG_MS);
+    if (!running.isUp && performance.now() - running.startedAt < SHORT_RUN_MS) setTimeout(() => this.#showLog(name, running.startStamp), LOG_MS);
     running.isUp = false;
   }
 
-  #showLog(name: ServiceName): void {
+  #showLog(name: ServiceName, since: string): void {
     const directory = this.#directory.logs(name);
-    for (const line of lastLines(directory, LINES_SHOWN)) this.#screen.line(`    ${line}`);
+    for (const line of lastLines(directory, LINES_SHOWN, since)) this.#screen.line(`    ${line}`);
     this.#screen.line(`    (${name} does not stay up; all of its log: ${join(directory, "current")})`);
   }
 

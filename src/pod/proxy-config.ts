@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { isIP } from "node:net";
 import type { Endpoint, Remote } from "./options.ts";
+import { PodError } from "./ports.ts";
 
 export interface ProxyPorts {
   readonly ingress: Endpoint;
@@ -58,14 +59,15 @@ function egressRoutes(remote: Remote | undefined): string {
 function remoteCluster(remote: Remote): string {
   const isName = isIP(remote.host) === 0;
   const authorities = AUTHORITIES.find((path) => existsSync(path));
-  const validation =
-    authorities === undefined ? "" : `\n            validation_context: { trusted_ca: { filename: ${authorities} }${subjectNames(remote, isName)} }`;
+  if (remote.tls && authorities === undefined)
+    throw new PodError("--egress with TLS: no certificates of trusted authorities on this machine (install the package ca-certificates)");
   const tls = `
       transport_socket:
         name: envoy.transport_sockets.tls
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext${isName ? `\n          sni: ${quote(remote.host)}` : ""}
-          common_tls_context:${validation === "" ? " {}" : validation}`;
+          common_tls_context:
+            validation_context: { trusted_ca: { filename: ${authorities} }${subjectNames(remote, isName)} }`;
   return `
     # What the pod's own program calls through the egress port.
     - name: remote

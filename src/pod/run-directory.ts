@@ -8,7 +8,7 @@
  *     logs/web, logs/proxy  what they print
  *     lock                  held while a pod runs
  */
-import { closeSync, mkdirSync, readFileSync, rmSync, unlinkSync, writeFileSync } from "node:fs";
+import { closeSync, fstatSync, mkdirSync, readFileSync, rmSync, statSync, unlinkSync, writeFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { errorCode, reason } from "../supervise/messages.ts";
@@ -40,7 +40,7 @@ export class RunDirectory {
     }
     const lock = join(this.path, "lock");
     try {
-      this.#lock = takeLock(lock);
+      this.#lock = takeCurrentLock(lock);
     } catch (error) {
       if (errorCode(error) !== "EAGAIN") throw new PodError(`unable to lock the run directory ${this.path}: ${reason(error)}. Choose another: --dir DIR`);
       throw new PodError(`another pod${holder(lock)} runs in ${this.path}. Stop it, or give this one a directory of its own: --dir DIR`);
@@ -70,6 +70,15 @@ export class RunDirectory {
       // removed by somebody else
     }
     closeSync(this.#lock);
+  }
+}
+
+/** A pod that ends removes its lock file: one locked after that is nobody's, and the next is taken. */
+function takeCurrentLock(path: string): number {
+  for (;;) {
+    const fd = takeLock(path);
+    if (fstatSync(fd).ino === statSync(path, { throwIfNoEntry: false })?.ino) return fd;
+    closeSync(fd);
   }
 }
 

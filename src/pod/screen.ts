@@ -22,8 +22,8 @@ export interface Output {
 }
 
 const COLOURS = { starting: "yellow", up: "green", ended: "red", stopping: "yellow", stopped: "dim" } as const;
-const NAME_WIDTH = 8;
-const STATE_WIDTH = 28;
+const NAME_WIDTH = 6;
+const STATE_WIDTH = 19;
 
 export class Screen {
   readonly #output: Output;
@@ -88,7 +88,7 @@ export class Screen {
   }
 
   #table(): string {
-    const columns = this.#isTerminal ? Math.max(40, this.#output.columns ?? 80) : 1000;
+    const columns = this.#isTerminal ? Math.max(40, this.#output.columns || 80) : 1000;
     const lines = [""];
     for (const row of this.#rows) {
       const state = row.detail === "" ? row.state : `${row.state}, ${row.detail}`;

@@ -221,7 +221,7 @@ export class Supervisor {
   }
 
   #signal(signal: NodeJS.Signals): void {
-    if (this.#pid === 0) return;
+    if (this.#pid === 0 || this.#ended !== undefined) return; // the pid may be somebody else's by now
     try {
       process.kill(this.options.ownGroup === true && GROUP_SIGNALS.has(signal) ? -this.#pid : this.#pid, signal);
     } catch (error) {
@@ -284,19 +284,18 @@ export class Supervisor {
 
   #endHold(): void {
     this.#state = "steady";
-    this.#settle();
-    if (this.#waiting !== undefined && this.#canRead()) {
+    // Commands first: a service that ends within every second would be started again before any of them is heard.
+    if (this.#waiting !== undefined) {
       const letter = this.#waiting;
       this.#waiting = undefined;
       this.#obey(letter);
-      this.#settle();
     }
     while (this.#queued !== "" && this.#canRead()) {
       const letter = this.#queued[0];
       this.#queued = this.#queued.slice(1);
       this.#obey(letter);
-      this.#settle();
     }
+    this.#settle();
     // Started again in between: the next end of the second comes back here.
     if (this.#canRead() && this.#control !== undefined) this.#control.resume();
   }
