@@ -97,6 +97,7 @@ export function compileRetryPolicy(message: RetryPolicyMessage, context: Compile
     retriableRequestHeaders: headerTest(message.retriableRequestHeaders),
     baseIntervalMs,
     maxIntervalMs,
+    defaultBackOff: backOff === undefined,
     rateLimitedBackOff:
       limited === undefined
         ? undefined

@@ -115,6 +115,8 @@ export interface RetryPolicy {
   readonly retriableRequestHeaders: readonly ((headers: HeaderMap) => boolean)[];
   readonly baseIntervalMs: number;
   readonly maxIntervalMs: number;
+  /** retry_back_off is not set: the runtime key upstream.base_retry_backoff_ms may give another base. */
+  readonly defaultBackOff: boolean;
   readonly rateLimitedBackOff:
     | { readonly headers: readonly { readonly name: string; readonly format: "seconds" | "unix_timestamp" }[]; readonly maxIntervalMs: number }
     | undefined;

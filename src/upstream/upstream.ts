@@ -80,8 +80,8 @@ export interface ClusterInfo {
   readonly timeoutBudgets: boolean;
   /** common_http_protocol_options.max_stream_duration of the cluster; absent or 0: none. */
   readonly maxStreamDurationMs?: number;
-  /** The share of requests to refuse: drop_overload of the load assignment, and the runtime key upstream.maintenance_mode.<name>. Absent: none. */
-  readonly refuses?: (random: number) => "maintenance_mode" | "drop_overload" | undefined;
+  /** drop_overloads of the load assignment, 0..1: the share of requests to refuse. Absent: none. */
+  readonly dropOverload?: number;
   /** Set where a request's own timeout or the pool learn whether upstream speaks HTTP/2. */
   readonly features: { readonly http2: boolean };
   /** Codec and pool behaviour: the cluster's HttpProtocolOptions, compiled. */

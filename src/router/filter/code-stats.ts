@@ -91,11 +91,16 @@ export class ClusterCounters extends ResponseCounters {
   readonly flowDrained: Counter;
   readonly flowPausedReading: Counter;
   readonly flowResumedReading: Counter;
+  readonly maintenanceMode: Counter;
+  /** Runtime key of the share of requests to refuse. */
+  readonly maintenanceKey: string;
   readonly budgetPercent: Histogram | undefined;
   readonly perTryBudgetPercent: Histogram | undefined;
 
-  constructor(scope: StatsScope, timeoutBudgets: boolean) {
+  constructor(name: string, scope: StatsScope, timeoutBudgets: boolean) {
     super(scope);
+    this.maintenanceKey = `upstream.maintenance_mode.${name}`;
+    this.maintenanceMode = scope.counter("upstream_rq_maintenance_mode");
     this.timeout = scope.counter("upstream_rq_timeout");
     this.perTryTimeout = scope.counter("upstream_rq_per_try_timeout");
     this.perTryIdleTimeout = scope.counter("upstream_rq_per_try_idle_timeout");
@@ -149,7 +154,7 @@ const byCluster = new WeakMap<ClusterInfo, ClusterCounters>();
 export function clusterCounters(cluster: ClusterInfo): ClusterCounters {
   let found = byCluster.get(cluster);
   if (found === undefined) {
-    found = new ClusterCounters(cluster.scope, cluster.timeoutBudgets);
+    found = new ClusterCounters(cluster.name, cluster.scope, cluster.timeoutBudgets);
     byCluster.set(cluster, found);
   }
   return found;

@@ -283,3 +283,19 @@ test("mirrors get a copy with a host of its own", () => {
   cut.destroy();
   assert.equal(cut.mirrors[0].wasReset, true);
 });
+
+test("a share of requests is refused on purpose", () => {
+  let bed = new RouterHarness();
+  bed.context.setRuntime({ "upstream.maintenance_mode.service": 100 });
+  bed.request();
+  assert.deepEqual(
+    [bed.status, bed.localReply?.body, bed.details, bed.flags, bed.field("x-envoy-overloaded"), bed.cluster("upstream_rq_maintenance_mode")],
+    [503, "maintenance mode", "maintenance_mode", "UO", "true", 1],
+  );
+  bed = new RouterHarness({ cluster: { dropOverload: 1 } }).request();
+  assert.deepEqual([bed.status, bed.details, bed.flags, bed.field("x-envoy-unconditional-drop-overload")], [503, "unconditional_drop_overload", "UDO", "true"]);
+  bed = new RouterHarness({ cluster: { dropOverload: 0.5 }, random: () => 0.4 }).request();
+  assert.deepEqual([bed.localReply?.body, bed.details, bed.flags, bed.field("x-envoy-drop-overload")], ["drop overload", "drop_overload", "DO", "true"]);
+  bed = new RouterHarness({ cluster: { dropOverload: 0.5 }, random: () => 0.6 }).request();
+  assert.equal(bed.tries.length, 1);
+});

@@ -5,7 +5,9 @@
 import type { FilterDataStatus, FilterHeadersStatus, FilterTrailersStatus, HttpFilter } from "../../http/filter.ts";
 import type { RequestHeaders, ResponseHeaders, Trailers } from "../../http/header-map.ts";
 import { isGrpcRequest } from "../../http/manager/messages.ts";
-import type { Host, ThreadLocalCluster } from "../../upstream/upstream.ts";
+import type { ResponseFlag } from "../../http/stream-info.ts";
+import type { Fraction } from "../../runtime/runtime.ts";
+import type { Host } from "../../upstream/upstream.ts";
 import type { DirectRoute } from "../route.ts";
 import { grpcStatus, grpcToHttpStatus, wholeNumber } from "./grpc.ts";
 import { internalRedirect } from "./internal-redirect.ts";
@@ -15,6 +17,8 @@ import { ShadowStreams } from "./shadow.ts";
 import { findMalformed } from "./strict-headers.ts";
 import { finalTimeouts, percentOfTimeout } from "./timeouts.ts";
 import { UpstreamRequest } from "./upstream-request.ts";
+
+const never: Fraction = { numerator: 0, denominator: 100 };
 
 export class RouterFilter extends RequestTries implements HttpFilter {
   #hasEnvoyFields = false;
@@ -63,7 +67,7 @@ export class RouterFilter extends RequestTries implements HttpFilter {
       }
     }
     if (this.#hasEnvoyFields) this.readStatFields(headers);
-    if (cluster.info.refuses !== undefined && this.#refused(cluster)) return "stop";
+    if (this.#refused()) return "stop";
     this.attempts = 1;
     info.attemptCount = 1;
     this.bufferLimit = callbacks.decoderBufferLimit;
@@ -168,24 +172,35 @@ export class RouterFilter extends RequestTries implements HttpFilter {
     });
   }
 
-  #refused(cluster: ThreadLocalCluster): boolean {
-    const { config } = this;
-    const why = cluster.info.refuses?.(Math.floor(config.random() * 0x1_0000_0000));
-    if (why === undefined) return false;
-    const maintenance = why === "maintenance_mode";
-    const info = this.callbacks.streamInfo;
-    info.setFlag(maintenance ? "UO" : "DO");
+  /** A share of the requests is refused on purpose: maintenance (runtime), drop_overloads of the load assignment. */
+  #refused(): boolean {
+    const { config, counters } = this;
+    const { names } = config;
+    const random = config.random();
+    if (config.context.runtime.snapshot.featureEnabled(counters.maintenanceKey, never, Math.floor(random * 0x1_0000_0000))) {
+      counters.maintenanceMode.inc();
+      this.#refuse("maintenance mode", "maintenance_mode", "UO", names.overloaded);
+      return true;
+    }
+    const drop = this.cluster.info.dropOverload ?? 0;
+    if (random >= drop) return false;
+    if (drop >= 1) this.#refuse("unconditional drop overload", "unconditional_drop_overload", "UDO", names.unconditionalDropOverload);
+    else this.#refuse("drop overload", "drop_overload", "DO", names.dropOverload);
+    return true;
+  }
+
+  #refuse(body: string, details: string, flag: ResponseFlag, field: string): void {
+    this.callbacks.streamInfo.setFlag(flag);
     this.chargeCode(503, undefined, undefined);
     this.callbacks.sendLocalReply({
       status: 503,
-      body: maintenance ? "maintenance mode" : "drop overload",
-      details: why,
+      body,
+      details,
       modifyHeaders: (headers) => {
-        if (!config.suppressEnvoyHeaders) headers.set(config.names.overloaded, "true");
+        if (!this.config.suppressEnvoyHeaders) headers.set(field, "true");
         this.modifyHeaders(headers);
       },
     });
-    return true;
   }
 
   #setTimeouts(headers: RequestHeaders): void {

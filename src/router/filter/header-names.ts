@@ -3,6 +3,7 @@ export interface RouterHeaderNames {
   readonly prefix: string;
   readonly altStatName: string;
   readonly attemptCount: string;
+  readonly dropOverload: string;
   readonly expectedTimeout: string;
   readonly hedgeOnPerTryTimeout: string;
   readonly immediateHealthCheckFail: string;
@@ -21,6 +22,7 @@ export interface RouterHeaderNames {
   readonly streamDuration: string;
   readonly timeout: string;
   readonly timeoutAltResponse: string;
+  readonly unconditionalDropOverload: string;
   readonly upstreamCanary: string;
 }
 
@@ -29,6 +31,7 @@ export function routerHeaderNames(prefix: string): RouterHeaderNames {
     prefix,
     altStatName: `${prefix}-upstream-alt-stat-name`,
     attemptCount: `${prefix}-attempt-count`,
+    dropOverload: `${prefix}-drop-overload`,
     expectedTimeout: `${prefix}-expected-rq-timeout-ms`,
     hedgeOnPerTryTimeout: `${prefix}-hedge-on-per-try-timeout`,
     immediateHealthCheckFail: `${prefix}-immediate-health-check-fail`,
@@ -47,6 +50,7 @@ export function routerHeaderNames(prefix: string): RouterHeaderNames {
     streamDuration: `${prefix}-upstream-stream-duration-ms`,
     timeout: `${prefix}-upstream-rq-timeout-ms`,
     timeoutAltResponse: `${prefix}-upstream-rq-timeout-alt-response`,
+    unconditionalDropOverload: `${prefix}-unconditional-drop-overload`,
     upstreamCanary: `${prefix}-upstream-canary`,
   };
 }

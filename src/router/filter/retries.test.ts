@@ -155,6 +155,17 @@ test("back-off doubles to its maximum and is fully jittered", () => {
     bed.pass(20);
     assert.equal(bed.tries.length, before + 1);
   }
+  const runtime = new RouterHarness(retrying("5xx"));
+  runtime.context.setRuntime({ "upstream.base_retry_backoff_ms": 1000, "upstream.use_retry": 100 });
+  runtime.request().last.answer(500);
+  runtime.pass(900);
+  assert.equal(runtime.tries.length, 1);
+  runtime.pass(110);
+  assert.equal(runtime.tries.length, 2);
+  const off = new RouterHarness(retrying("5xx"));
+  off.context.setRuntime({ "upstream.use_retry": 0 });
+  off.request().last.answer(500);
+  assert.deepEqual([off.status, off.flags, off.retriesHeld], [500, "", 0]);
   const none = new RouterHarness({ ...retrying("5xx"), random: () => 0 }).request();
   none.last.answer(500);
   none.pass(10);

@@ -89,9 +89,14 @@ export class RetryState {
     this.#retriesLeft = policy?.numRetries ?? 1;
     let statusCodes = policy?.retriableStatusCodes ?? [];
     let headerTests = policy?.retriableHeaders ?? [];
-    const base = policy?.baseIntervalMs ?? 25;
-    this.#nextIntervalMs = base;
-    this.#maxIntervalMs = policy?.maxIntervalMs ?? base * 10;
+    if (policy === undefined || policy.defaultBackOff) {
+      const base = Math.max(1, options.runtime.snapshot.number("upstream.base_retry_backoff_ms", 25));
+      this.#nextIntervalMs = base;
+      this.#maxIntervalMs = base * 10;
+    } else {
+      this.#nextIntervalMs = policy.baseIntervalMs;
+      this.#maxIntervalMs = policy.maxIntervalMs;
+    }
     if (hasFields) {
       const asked = headers.get(names.retryOn);
       const grpcAsked = headers.get(names.retryGrpcOn);

@@ -27,7 +27,7 @@ const isNumber = (value: string): boolean => wholeNumber(value) !== undefined;
 const isListOf =
   (known: ReadonlySet<string>) =>
   (value: string): boolean =>
-    value.split(",").every((word) => known.has(word.trim()));
+    value.split(",").every((word) => word === "" || known.has(word.trim()));
 
 /** The check of one configured field; undefined for a name it cannot check. */
 export function strictHeader(name: string, names: RouterHeaderNames): StrictHeader | undefined {
