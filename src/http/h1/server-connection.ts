@@ -298,7 +298,7 @@ export class H1ServerConnection implements ServerConnection {
       if (target === "*") {
         if (method !== "OPTIONS") throw new HeadError("http1.invalid_url");
       } else {
-        const match = /^([a-z][a-z0-9+.-]*):\/\/([^/?]*)(\/[^]*|\?[^]*)?$/i.exec(target);
+        const match = /^([a-z][a-z0-9+.-]*):\/\/([^/?]*)(\/[\s\S]*|\?[\s\S]*)?$/i.exec(target);
         if (match === null || !/^https?$/i.test(match[1]) || !/^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]+)(:\d{0,5})?$/.test(match[2]))
           throw new HeadError("http1.invalid_url");
         authority = match[2];
