@@ -560,6 +560,18 @@ function readHello(accepted: Socket, done: (hello: ClientHello | undefined) => v
   accepted.resume();
 }
 
+/** TCP keep-alive: how long a connection is silent before the first probe, the time between probes, and how many go unanswered before it is given up. */
+export interface KeepAlive {
+  readonly delayMs: number;
+  readonly intervalMs: number;
+  readonly probes: number;
+}
+
+/** The last two are younger than the type declarations; a Node that does not know them leaves the system's values. */
+function keepAlive(socket: Socket, { delayMs, intervalMs, probes }: KeepAlive): void {
+  (socket.setKeepAlive as (on: boolean, delay: number, interval: number, count: number) => void).call(socket, true, delayMs, intervalMs, probes);
+}
+
 export interface ConnectOptions extends Omit<SocketConnectionOptions, "remoteAddress"> {
   /** undefined: plain bytes. */
   readonly tls?: ConnectionOptions | undefined;
@@ -567,18 +579,18 @@ export interface ConnectOptions extends Omit<SocketConnectionOptions, "remoteAdd
   readonly accept?: ((socket: TLSSocket) => string | undefined) | undefined;
   /** Source address for the connection. */
   readonly bindAddress?: string | undefined;
-  readonly keepAliveMs?: number | undefined;
+  readonly keepAlive?: KeepAlive | undefined;
 }
 
 /** Dials; the connection says "connected", or closes with a transportFailureReason. */
 export function connect(address: Address, options: ConnectOptions): SocketConnection {
   const target =
     address.kind === "ip" ? { host: address.ip, port: address.port } : { path: address.path.startsWith("@") ? `\0${address.path.slice(1)}` : address.path };
-  const keep = options.keepAliveMs === undefined ? {} : { keepAlive: true, keepAliveInitialDelay: options.keepAliveMs };
   const from = options.bindAddress === undefined ? {} : { localAddress: options.bindAddress };
   if (options.tls !== undefined) {
-    const socket = tlsConnect({ ...options.tls, ...target, ...keep, ...from } as ConnectionOptions);
+    const socket = tlsConnect({ ...options.tls, ...target, ...from } as ConnectionOptions);
     socket.setNoDelay(true);
+    if (options.keepAlive !== undefined) keepAlive(socket, options.keepAlive);
     const connection = new SocketConnection(socket, { ...options, remoteAddress: address }, true);
     connection.acceptPeer = options.accept;
     return connection;
@@ -586,12 +598,12 @@ export function connect(address: Address, options: ConnectOptions): SocketConnec
   let connection: SocketConnection | undefined;
   const socket = createConnection({
     ...target,
-    ...keep,
     ...from,
     noDelay: true,
     allowHalfOpen: true,
     onread: { buffer: upstreamBuffers.next, callback: (length: number, buffer: Uint8Array) => connection?.onRead(length, buffer) ?? false },
   } as unknown as Parameters<typeof createConnection>[0]);
+  if (options.keepAlive !== undefined) keepAlive(socket, options.keepAlive);
   connection = new SocketConnection(socket, { ...options, remoteAddress: address }, true);
   return connection;
 }

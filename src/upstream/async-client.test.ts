@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import type { Socket } from "node:net";
 import { type TestContext, test } from "node:test";
 import { RequestHeaders } from "../http/header-map.ts";
-import { assignment, ok, TestCluster, Upstream } from "./testing.ts";
+import { assignment, ok, TestCluster, Upstream, until } from "./testing.ts";
 import type { AsyncRequestOptions, AsyncResult } from "./upstream.ts";
 
 const timeout = { timeout: 10_000 };
@@ -53,4 +53,19 @@ test("cancelling hears nothing more", timeout, async (t) => {
   const handle = cluster.core.httpClient.send({ headers: new RequestHeaders("GET", "/", "svc.test", "http") }, {}, () => assert.fail("called back"));
   handle.cancel();
   assert.ok((await send(cluster)).ok);
+});
+
+test("sizes of requests and responses are recorded where the cluster wants them, also of a request that found no connection", timeout, async (t) => {
+  const upstream = await Upstream.start((socket) => socket.write(ok));
+  const cluster = new TestCluster({ load_assignment: assignment(upstream.port), track_cluster_stats: { request_response_sizes: true } });
+  t.after(() => cluster.close());
+  await send(cluster, {}, "question");
+  for (const socket of upstream.sockets) socket.destroy();
+  upstream.close();
+  await until(() => cluster.stat("upstream_cx_active") === 0);
+  await send(cluster, {}, "question");
+  const recorded = (name: string): number[] => [...cluster.stats.histogram(`cluster.service.${name}`, "bytes").take().values()];
+  assert.deepEqual(recorded("upstream_rq_headers_size").reduce((a, b) => a + b), 2);
+  assert.deepEqual(recorded("upstream_rq_body_size").reduce((a, b) => a + b), 2);
+  assert.deepEqual([recorded("upstream_rs_headers_size"), recorded("upstream_rs_body_size")], [[1], [1]]);
 });

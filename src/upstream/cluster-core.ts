@@ -7,6 +7,7 @@ import { clusterStats } from "./cluster-stats.ts";
 import { HostImpl } from "./host.ts";
 import { type HostUpdate, hostKey } from "./hosts.ts";
 import { LoadBalancer } from "./load-balancer.ts";
+import { MeasuredPool, type SizeStats, sizeStats } from "./measured-pool.ts";
 import { CellsResourceManager, cellsSize } from "./resource-manager.ts";
 import type { CompiledCluster } from "./settings.ts";
 import { TcpRequest } from "./tcp-connection.ts";
@@ -79,6 +80,7 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster {
   #resources: { readonly default: CellsResourceManager; readonly high: CellsResourceManager };
   #cells: SharedArrayBuffer;
   #shared = false;
+  readonly #sizes: SizeStats | undefined;
   #httpClient: ClusterHttpClient | undefined = undefined;
 
   constructor(settings: CompiledCluster, environment: ClusterEnvironment) {
@@ -87,6 +89,7 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster {
     this.timers = environment.timers;
     this.store = environment.stats;
     this.stats = clusterStats(settings.scope) as PoolStats;
+    this.#sizes = settings.requestResponseSizes ? sizeStats(settings.scope) : undefined;
     this.#balancer = new LoadBalancer(settings, {
       runtime: environment.runtime,
       now: () => environment.timers.clock.now(),
@@ -154,7 +157,8 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster {
       const name = this.settings.autoSniHeader === "" ? requestHeaders?.authority : requestHeaders?.get(this.settings.autoSniHeader);
       sni = name === undefined || name === "" ? undefined : name.replace(/:\d+$/, "");
     }
-    return host.pool(priority, sni);
+    const pool = host.pool(priority, sni);
+    return this.#sizes === undefined ? pool : new MeasuredPool(pool, this.#sizes, context.requestHeaders);
   }
 
   tcpConnection(priority: Priority, context: LoadBalancerContext, callbacks: TcpPoolCallbacks): PoolRequest | undefined {

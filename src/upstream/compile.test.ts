@@ -41,7 +41,7 @@ test("Envoy's defaults", () => {
     maxRequestsPerConnection: 0,
     maxResponseHeadersKb: 60,
     preconnectRatio: 1,
-    keepAliveMs: undefined,
+    keepAlive: undefined,
     bindAddress: undefined,
   };
   for (const [name, value] of Object.entries(expected)) assert.deepEqual(cluster[name as keyof CompiledCluster], value, name);

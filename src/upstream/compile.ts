@@ -7,6 +7,7 @@ import type { HttpProtocolOptions } from "../config/schema/types/envoy.extension
 import type { CompileContext, Honours, UpstreamTransportSocket } from "../extensions/extension.ts";
 import { compileNameFormat, type H1Settings, h1Stats } from "../http/h1/settings.ts";
 import { parseAddressMessage } from "../net/address.ts";
+import type { KeepAlive } from "../net/socket-connection.ts";
 import type { StatsScope } from "../stats/stats.ts";
 import { honours as balancerHonours, compileBalancer } from "./compile-balancer.ts";
 import { compileDns, dnsCluster, honours as dnsHonours } from "./compile-dns.ts";
@@ -54,7 +55,7 @@ export const honours: Honours = {
   ],
   [`${pkg}Cluster.CustomClusterType`]: "*",
   [`${pkg}Cluster.PreconnectPolicy`]: ["per_upstream_preconnect_ratio", "predictive_preconnect_ratio"],
-  [`${pkg}TrackClusterStats`]: ["timeout_budgets"],
+  [`${pkg}TrackClusterStats`]: ["timeout_budgets", "request_response_sizes"],
   [`${pkg}UpstreamConnectionOptions`]: ["tcp_keepalive"],
   [`${pkg}CircuitBreakers`]: ["thresholds"],
   [`${pkg}CircuitBreakers.Thresholds`]: [
@@ -67,7 +68,7 @@ export const honours: Honours = {
     "track_remaining",
   ],
   [`${pkg}CircuitBreakers.Thresholds.RetryBudget`]: ["budget_percent", "min_retry_concurrency"],
-  "envoy.config.core.v3.TcpKeepalive": ["keepalive_time"],
+  "envoy.config.core.v3.TcpKeepalive": "*",
   "envoy.config.core.v3.BindConfig": ["source_address"],
   "envoy.config.core.v3.UpstreamHttpProtocolOptions": ["auto_sni", "override_auto_sni_header"],
   "envoy.config.core.v3.HttpProtocolOptions": ["max_response_headers_kb"],
@@ -116,9 +117,9 @@ export function compileCluster(message: Cluster, context: CompileContext): Compi
     autoSni: upstream?.autoSni ?? false,
     autoSniHeader: upstream?.overrideAutoSniHeader.toLowerCase() ?? "",
     bindAddress: compileBind(message, context),
-    keepAliveMs:
-      message.upstreamConnectionOptions?.tcpKeepalive === undefined ? undefined : (message.upstreamConnectionOptions.tcpKeepalive.keepaliveTime ?? 7200) * 1000,
+    keepAlive: compileKeepAlive(message),
     timeoutBudgets: message.trackTimeoutBudgets || (message.trackClusterStats?.timeoutBudgets ?? false),
+    requestResponseSizes: message.trackClusterStats?.requestResponseSizes ?? false,
     preconnectRatio: compilePreconnect(message, context),
     closeConnectionsOnChange: message.commonLbConfig?.closeConnectionsOnHostSetChange ?? false,
   };
@@ -156,6 +157,13 @@ function compileDiscovery(message: Cluster, context: CompileContext): CompiledCl
   if (message.edsClusterConfig !== undefined && type !== 3)
     context.report(message, "eds_cluster_config", { code: "OR3038", text: "eds_cluster_config set in a non-EDS cluster", hint: "remove it, or use type: EDS" });
   return type === 1 ? "strict_dns" : type === 2 ? "logical_dns" : "static";
+}
+
+/** Linux' own values where a part is not given. */
+function compileKeepAlive(message: Cluster): KeepAlive | undefined {
+  const given = message.upstreamConnectionOptions?.tcpKeepalive;
+  if (given === undefined) return undefined;
+  return { delayMs: (given.keepaliveTime ?? 7200) * 1000, intervalMs: (given.keepaliveInterval ?? 75) * 1000, probes: given.keepaliveProbes ?? 9 };
 }
 
 function compilePreconnect(message: Cluster, context: CompileContext): number {

@@ -54,7 +54,7 @@ export class Http1Client implements ResponseDecoder, ConnectionCallbacks, ReadFi
       tls: transport?.options({ hostname: host.hostname, sni }),
       accept: transport?.accept === undefined ? undefined : (socket) => transport.accept?.(socket),
       bindAddress: settings.bindAddress,
-      keepAliveMs: settings.keepAliveMs,
+      keepAlive: settings.keepAlive,
     });
     this.#connection.addCallbacks(this);
     this.#timer = cluster.timers.createTimer(() => this.#onTimer());

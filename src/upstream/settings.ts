@@ -2,6 +2,7 @@
 import type { JsonObject } from "../config/message.ts";
 import type { UpstreamTransportSocket } from "../extensions/extension.ts";
 import type { H1Settings } from "../http/h1/settings.ts";
+import type { KeepAlive } from "../net/socket-connection.ts";
 import type { StatsScope } from "../stats/stats.ts";
 import type { HostData } from "./hosts.ts";
 
@@ -89,8 +90,9 @@ export interface CompiledCluster {
   readonly autoSni: boolean;
   readonly autoSniHeader: string;
   readonly bindAddress: string | undefined;
-  readonly keepAliveMs: number | undefined;
+  readonly keepAlive: KeepAlive | undefined;
   readonly timeoutBudgets: boolean;
+  readonly requestResponseSizes: boolean;
   /** Connections per request expected (preconnect_policy.per_upstream_preconnect_ratio), 1 to 3. */
   readonly preconnectRatio: number;
   /** A change of membership ends all connections behind their responses. */

@@ -45,7 +45,7 @@ export class TcpRequest implements PoolRequest, ConnectionCallbacks {
       tls: transport?.options({ hostname: host.hostname, sni: undefined }),
       accept: transport?.accept === undefined ? undefined : (socket) => transport.accept?.(socket),
       bindAddress: settings.bindAddress,
-      keepAliveMs: settings.keepAliveMs,
+      keepAlive: settings.keepAlive,
     });
     this.#connection.addCallbacks(this);
     this.#timer = timers.createTimer(() => {
