@@ -126,7 +126,8 @@ export class H1ClientConnection implements ClientConnection {
       stream.reset(this.#failure.reason, this.#failure.details);
       return;
     }
-    if (!local && (state === "until_close" || state === "tunnel")) {
+    // A tunnel has no end of its own: it breaks (as Envoy has it).
+    if (!local && state === "until_close") {
       stream.responseEnded = true;
       stream.decoder.decodeData(nothing, true);
       return;

@@ -43,7 +43,10 @@ export class H1ServerConnection implements ServerConnection {
   #stream: H1ServerStream | undefined = undefined;
   #queued: Buffer | undefined = undefined;
   #queueDisabled = false;
+  #dequeuing = false;
   #received = 0;
+  /** The last byte read was the CR of an empty line before a request. */
+  #skippedCr = false;
 
   constructor(connection: Connection, settings: H1Settings, callbacks: ServerConnectionCallbacks) {
     this.connection = connection;
@@ -127,10 +130,9 @@ export class H1ServerConnection implements ServerConnection {
     }
   }
 
-  /** The peer has closed its sending side while a tunnel is open: its end of stream. */
+  /** The peer has closed its sending side: it is gone, also from a tunnel (Envoy passes no half-close over HTTP/1). */
   onHalfClose(): void {
-    if (this.#state === "tunnel") this.#stream?.decoder?.decodeData(Buffer.alloc(0), true);
-    else this.onConnectionEnd();
+    this.onConnectionEnd();
   }
 
   shutdownNotice(): void {}
@@ -149,8 +151,17 @@ export class H1ServerConnection implements ServerConnection {
 
   #takeHead(data: Buffer, at: number): number {
     // Empty lines before a request line are skipped (RFC 9112 2.2).
-    if (this.#head === "") while (at < data.length && (data[at] === 10 || (data[at] === 13 && (at + 1 >= data.length || data[at + 1] === 10)))) at++;
-    if (at >= data.length) return at;
+    if (this.#head === "") {
+      if (this.#skippedCr) {
+        this.#skippedCr = false;
+        if (data[at] !== 10) throw new HeadError("http1.codec_error");
+      }
+      while (at < data.length && (data[at] === 10 || (data[at] === 13 && (at + 1 >= data.length || data[at + 1] === 10)))) at++;
+      if (at >= data.length) {
+        this.#skippedCr = data[at - 1] === 13;
+        return at;
+      }
+    }
     const limit = this.settings.maxHeadBytes;
     const before = this.#head.length;
     // A head that is complete is small: text is made of no more than the limit and a line.
@@ -174,7 +185,7 @@ export class H1ServerConnection implements ServerConnection {
 
   #tooLarge(text: string): HeadError {
     const line = text.indexOf("\n");
-    return line < 0 ? new HeadError("http1.request_uri_too_large", 431) : new HeadError("http1.headers_too_large", 431);
+    return line < 0 || line > this.settings.maxHeadBytes ? new HeadError("http1.request_uri_too_large", 431) : new HeadError("http1.headers_too_large", 431);
   }
 
   #onHead(text: string, end: number): void {
@@ -341,6 +352,11 @@ export class H1ServerConnection implements ServerConnection {
     stream.responseDetails = details;
     stream.requestEnded = false;
     stream.broken = true;
+    if (stream.responseEnded) {
+      // The answer is out already, the request was to be read to its end only to go on after it.
+      this.connection.close("flush_and_delay", details);
+      return;
+    }
     stream.decoder.sendLocalReply(status, body, details);
   }
 
@@ -367,9 +383,10 @@ export class H1ServerConnection implements ServerConnection {
   }
 
   #enqueue(data: Buffer, at: number): void {
-    const rest = Buffer.from(data.subarray(at));
+    // What comes out of the queue is ours: many small requests in it are not copied again and again.
+    const rest = this.#dequeuing ? data.subarray(at) : Buffer.from(data.subarray(at));
     this.#queued = this.#queued === undefined ? rest : Buffer.concat([this.#queued, rest]);
-    if (!this.#queueDisabled && this.#queued.length >= 0) {
+    if (!this.#queueDisabled) {
       this.#queueDisabled = true;
       this.connection.readDisable(true);
     }
@@ -384,12 +401,15 @@ export class H1ServerConnection implements ServerConnection {
       this.#queueDisabled = false;
       this.connection.readDisable(false);
     }
+    this.#dequeuing = true;
     try {
       this.dispatch(data);
     } catch (error) {
       // As in the connection's own reads: a fault above costs this connection only.
       log.error(`[C${this.connection.id}] ${error instanceof Error ? error.stack : String(error)}`);
       this.connection.close("no_flush", "internal error");
+    } finally {
+      this.#dequeuing = false;
     }
   }
 
