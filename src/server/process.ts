@@ -55,6 +55,8 @@ export async function serve(options: Options): Promise<number | undefined> {
         await server.stopAdmin();
         return "ok";
       case "drain":
+        // The successor accepts from now on; who is connected here is asked to come again, over the drain time.
+        server.drainListeners({ graceful: true, inboundOnly: false, skipExit: true });
         server.drainListeners({ graceful: false, inboundOnly: false });
         return "ok";
       case "terminate":
