@@ -169,7 +169,6 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
     this.#upgraded = true;
     this.settings.stats.downstream_cx_upgrades_total.inc();
     this.settings.stats.downstream_cx_upgrades_active.inc();
-    this.connection.enableHalfClose(true);
   }
 
   onProtocolError(): void {

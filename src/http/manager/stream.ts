@@ -278,6 +278,10 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
 
   resetDownstream(reason: StreamResetReason): void {
     if (this.destroyed) return;
+    const { stats } = this.settings;
+    stats.downstream_rq_tx_reset.inc();
+    // The codec reports our own reset back, and Envoy counts that as one received.
+    stats.downstream_rq_rx_reset.inc();
     const { encoder } = this;
     encoder?.stream.removeCallbacks(this);
     this.#finish();
@@ -558,7 +562,9 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
     const complete = this.requestComplete && this.#localComplete;
     this.#finish();
     if (!complete && encoder !== undefined) {
-      this.settings.stats.downstream_rq_tx_reset.inc();
+      const { stats } = this.settings;
+      stats.downstream_rq_rx_reset.inc();
+      if (!this.#localComplete) stats.downstream_rq_tx_reset.inc();
       encoder.stream.removeCallbacks(this);
       // An answer that is whole goes out before the connection ends; a torn one says so by a reset.
       if (!this.#localComplete || this.manager.multiplexes) encoder.stream.resetStream("local_reset");
