@@ -46,7 +46,7 @@ function config(routes: readonly object[] = []): object {
                           domains: ["*"],
                           routes: [
                             ...routes,
-                            { match: { prefix: "/" }, route: { cluster: "backend", retry_policy: { retry_on: "connect-failure,reset", num_retries: 5 } } },
+                            { match: { prefix: "/" }, route: { cluster: "backend", retry_policy: { retry_on: "connect-failure,reset", num_retries: 20 } } },
                           ],
                         },
                       ],
@@ -73,7 +73,7 @@ function config(routes: readonly object[] = []): object {
   };
 }
 
-function fetchStatus(proxy: Proxy, agent: Agent | undefined, path = "/"): Promise<number | string> {
+function fetchStatus(proxy: StartedProxy, agent: Agent | undefined, path = "/"): Promise<number | string> {
   const [host, port] = proxy.address().split(":");
   return new Promise((resolve) => {
     const request = get({ host, port, path, ...(agent === undefined ? { agent: false } : { agent }) }, (response) => {
@@ -85,7 +85,7 @@ function fetchStatus(proxy: Proxy, agent: Agent | undefined, path = "/"): Promis
 }
 
 /** Requests in loops until `stop()`: how many there were, and every outcome that is not 200. */
-function load(proxy: Proxy, clients: number): { stop(): Promise<{ count: number; failures: (number | string)[] }> } {
+function load(proxy: StartedProxy, clients: number): { stop(): Promise<{ count: number; failures: (number | string)[] }> } {
   let going = true;
   let count = 0;
   const failures: (number | string)[] = [];
