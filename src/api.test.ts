@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Agent, createServer, get, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { after, before, test } from "node:test";
-import { type Proxy, StartError, start } from "./api.ts";
+import { StartError, type Proxy as StartedProxy, start } from "./api.ts";
 
 let backend: Server;
 let backendPort = 0;
@@ -63,6 +63,7 @@ function config(routes: readonly object[] = []): object {
         {
           name: "backend",
           type: "STATIC",
+          circuit_breakers: { thresholds: [{ max_retries: 100 }] },
           load_assignment: {
             cluster_name: "backend",
             endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: "127.0.0.1", port_value: backendPort } } } }] }],
