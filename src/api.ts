@@ -71,7 +71,10 @@ export async function start(options: StartOptions): Promise<Proxy> {
     address(listener) {
       const addresses = server.listenerAddresses;
       const found = listener === undefined ? (addresses.size === 1 ? [...addresses.values()][0] : undefined) : addresses.get(listener);
-      if (found === undefined) throw new Error(`no listener ${listener === undefined ? "is the only one" : `named "${listener}"`}; there are: ${[...addresses.keys()].join(", ") || "none"}`);
+      if (found === undefined)
+        throw new Error(
+          `no listener ${listener === undefined ? "is the only one" : `named "${listener}"`}; there are: ${[...addresses.keys()].join(", ") || "none"}`,
+        );
       return found;
     },
     get adminAddress() {

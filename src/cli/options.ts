@@ -72,11 +72,11 @@ interface Flag {
   apply(o: Options, value: string): string | undefined;
 }
 
-const text = (name: string, help: string, set: (o: Options, value: string) => string | undefined | void, more: Partial<Flag> = {}): Flag => ({
+const text = (name: string, help: string, set: (o: Options, value: string) => string | undefined, more: Partial<Flag> = {}): Flag => ({
   name,
   kind: "string",
   help,
-  apply: (o, value) => set(o, value) ?? undefined,
+  apply: (o, value) => set(o, value),
   ...more,
 });
 const number = (name: string, help: string, set: (o: Options, value: number) => void): Flag => ({
@@ -84,7 +84,8 @@ const number = (name: string, help: string, set: (o: Options, value: number) => 
   kind: "uint32",
   help,
   apply(o, value) {
-    if (!/^[0-9]+$/.test(value) || Number(value) > 0xffffffff) return `PARSE ERROR: Argument: (--${name})\n             Couldn't read argument value from string '${value}'`;
+    if (!/^[0-9]+$/.test(value) || Number(value) > 0xffffffff)
+      return `PARSE ERROR: Argument: (--${name})\n             Couldn't read argument value from string '${value}'`;
     set(o, Number(value));
     return undefined;
   },
@@ -130,6 +131,7 @@ const flags: readonly Flag[] = [
   text("log-format", `Log line format in spdlog syntax; default "${defaultLogFormat}"`, (o, v) => {
     o.logFormat = v;
     o.logFormatSet = true;
+    return undefined;
   }),
   flag("log-format-escaped", "Escape control characters in the application log", (o) => void (o.logFormatEscaped = true)),
   text("log-path", "Write the application log to this file instead of the console", (o, v) => void (o.logPath = v)),
@@ -152,7 +154,11 @@ const flags: readonly Flag[] = [
   text("base-id-path", "Write the base id to this file", (o, v) => void (o.baseIdPath = v)),
   flag("disable-hot-restart", "Take no part in hot restarts", (o) => void (o.disableHotRestart = true)),
   flag("hot-restart-version", "Print the hot restart version and exit", () => {}),
-  flag("skip-hot-restart-on-no-parent", "With a restart epoch above 0: start normally when there is no parent", (o) => void (o.skipHotRestartOnNoParent = true)),
+  flag(
+    "skip-hot-restart-on-no-parent",
+    "With a restart epoch above 0: start normally when there is no parent",
+    (o) => void (o.skipHotRestartOnNoParent = true),
+  ),
   flag("skip-hot-restart-parent-stats", "Do not take over the parent's statistics", (o) => void (o.skipHotRestartParentStats = true)),
   text("service-cluster", "Cluster name of this node", (o, v) => void (o.serviceCluster = v)),
   text("service-node", "Name of this node", (o, v) => void (o.serviceNode = v)),
@@ -185,7 +191,12 @@ const flags: readonly Flag[] = [
     o.statsTags = [...o.statsTags, tag];
     return undefined;
   }),
-  flag("allow-unsupported", "Start although the configuration sets fields that Outrider does not honour (one warning each)", (o) => void (o.allowUnsupported = true), { ours: true }),
+  flag(
+    "allow-unsupported",
+    "Start although the configuration sets fields that Outrider does not honour (one warning each)",
+    (o) => void (o.allowUnsupported = true),
+    { ours: true },
+  ),
   flag("watch", "Reload when a configuration file changes", (o) => void (o.watch = true), { ours: true }),
   text(
     "output",
@@ -294,11 +305,13 @@ export function parseOptions(argv: readonly string[]): ParsedOptions {
       const hint = value ? ` (write the value as a word of its own: ${argument.replace("=", " ")})` : near ? ` (did you mean ${near}?)` : "";
       return { kind: "error", text: `PARSE ERROR: Argument: ${argument}\n             Couldn't find match for argument${hint}\n\n${brief}` };
     }
-    if (seen.has(found.name) && found.name !== "stats-tag") return { kind: "error", text: `PARSE ERROR: Argument: (--${found.name})\n             Argument already set!\n\n${brief}` };
+    if (seen.has(found.name) && found.name !== "stats-tag")
+      return { kind: "error", text: `PARSE ERROR: Argument: (--${found.name})\n             Argument already set!\n\n${brief}` };
     seen.add(found.name);
     let value = "";
     if (found.kind !== "switch") {
-      if (i + 1 >= argv.length) return { kind: "error", text: `PARSE ERROR: Argument: (--${found.name})\n             Missing a value for this argument!\n\n${brief}` };
+      if (i + 1 >= argv.length)
+        return { kind: "error", text: `PARSE ERROR: Argument: (--${found.name})\n             Missing a value for this argument!\n\n${brief}` };
       value = argv[++i];
     }
     if (found.name === "version") asked = "version";

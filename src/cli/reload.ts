@@ -1,6 +1,7 @@
 /** `outrider reload [--base-id N]`: asks a running proxy to read its configuration again, and prints what it says. */
-import { controlSocketPath, sendControl } from "../server/base-id.ts";
+
 import { parseArgs } from "node:util";
+import { controlSocketPath, sendControl } from "../server/base-id.ts";
 
 export async function reload(argv: string[]): Promise<number> {
   let values: { "base-id"?: string; "restart-epoch"?: string };

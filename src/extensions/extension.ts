@@ -4,25 +4,61 @@
  * Life cycle of settings: check (shape and PGV, by the loader) -> compile (pure: message to settings and closures, reports findings; runs on
  * the main thread to validate, and again in each worker) -> create (per stream, connection or worker).
  */
-import type { AnyMessage } from "../config/message.ts";
+
 import type { Finding } from "../config/finding.ts";
+import type { AnyMessage } from "../config/message.ts";
+import type { FormatContext } from "../formatter/formatter.ts";
 import type { HttpFilterFactory } from "../http/filter.ts";
+import type { StreamInfo } from "../http/stream-info.ts";
 import type { LogSink } from "../log/log.ts";
 import type { Connection, ReadFilter } from "../net/connection.ts";
 import type { TimerWheel } from "../net/timer-wheel.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { StatsScope, StatsStore } from "../stats/stats.ts";
 import type { ThreadLocalClusters } from "../upstream/upstream.ts";
-import type { FormatContext } from "../formatter/formatter.ts";
-import type { StreamInfo } from "../http/stream-info.ts";
 
 export type ExtensionCategory =
-  | "envoy.filters.http" | "envoy.filters.network" | "envoy.filters.listener" | "envoy.transport_sockets.downstream" | "envoy.transport_sockets.upstream"
-  | "envoy.access_loggers" | "envoy.access_loggers.extension_filters" | "envoy.formatter" | "envoy.http.stateful_header_formatters" | "envoy.matching.http.input" | "envoy.matching.input_matchers" | "envoy.matching.action"
-  | "envoy.path.match" | "envoy.path.rewrite" | "envoy.retry_host_predicates" | "envoy.retry_priorities" | "envoy.internal_redirect_predicates"
-  | "envoy.request_id" | "envoy.http.original_ip_detection" | "envoy.http.early_header_mutation" | "envoy.upstream_options" | "envoy.clusters" | "envoy.load_balancing_policies"
-  | "envoy.health_checkers" | "envoy.tracers" | "envoy.stats_sinks" | "envoy.resource_monitors" | "envoy.network.dns_resolver" | "envoy.rate_limit_descriptors" | "envoy.compression.compressor" | "envoy.compression.decompressor"
-  | "envoy.route.early_data_policy" | "envoy.http.custom_response" | "envoy.bootstrap" | "envoy.string_matcher" | "envoy.matching.network.input" | "envoy.regex_engines" | "envoy.upstreams" | "envoy.connection_balance" | "envoy.config_mux" | "envoy.other";
+  | "envoy.filters.http"
+  | "envoy.filters.network"
+  | "envoy.filters.listener"
+  | "envoy.transport_sockets.downstream"
+  | "envoy.transport_sockets.upstream"
+  | "envoy.access_loggers"
+  | "envoy.access_loggers.extension_filters"
+  | "envoy.formatter"
+  | "envoy.http.stateful_header_formatters"
+  | "envoy.matching.http.input"
+  | "envoy.matching.input_matchers"
+  | "envoy.matching.action"
+  | "envoy.path.match"
+  | "envoy.path.rewrite"
+  | "envoy.retry_host_predicates"
+  | "envoy.retry_priorities"
+  | "envoy.internal_redirect_predicates"
+  | "envoy.request_id"
+  | "envoy.http.original_ip_detection"
+  | "envoy.http.early_header_mutation"
+  | "envoy.upstream_options"
+  | "envoy.clusters"
+  | "envoy.load_balancing_policies"
+  | "envoy.health_checkers"
+  | "envoy.tracers"
+  | "envoy.stats_sinks"
+  | "envoy.resource_monitors"
+  | "envoy.network.dns_resolver"
+  | "envoy.rate_limit_descriptors"
+  | "envoy.compression.compressor"
+  | "envoy.compression.decompressor"
+  | "envoy.route.early_data_policy"
+  | "envoy.http.custom_response"
+  | "envoy.bootstrap"
+  | "envoy.string_matcher"
+  | "envoy.matching.network.input"
+  | "envoy.regex_engines"
+  | "envoy.upstreams"
+  | "envoy.connection_balance"
+  | "envoy.config_mux"
+  | "envoy.other";
 
 /** One row of the table: everything known of an extension without loading its code. */
 export interface ExtensionRow {
@@ -162,7 +198,11 @@ export interface ListenerFilterSocket {
 /** TLS, or nothing, under a connection. A side that the extension cannot serve is absent. */
 export interface TransportSocketExtension {
   downstream?(message: AnyMessage, context: CompileContext, scope: { readonly listenerScope: StatsScope }): DownstreamTransportSocket | undefined;
-  upstream?(message: AnyMessage, context: CompileContext, scope: { readonly clusterScope: StatsScope; readonly autoSanValidation?: boolean }): UpstreamTransportSocket | undefined;
+  upstream?(
+    message: AnyMessage,
+    context: CompileContext,
+    scope: { readonly clusterScope: StatsScope; readonly autoSanValidation?: boolean },
+  ): UpstreamTransportSocket | undefined;
 }
 export interface DownstreamTransportSocket {
   /** undefined: plain bytes. */
@@ -189,6 +229,10 @@ export interface AccessLogger {
   log(context: FormatContext): void;
 }
 /** Parses an operator that core does not know: undefined when it is not this formatter's either. */
-export type FormatterCommandParser = (operator: string, argument: string, maxLength: number | undefined) => import("../formatter/formatter.ts").Operator | undefined;
+export type FormatterCommandParser = (
+  operator: string,
+  argument: string,
+  maxLength: number | undefined,
+) => import("../formatter/formatter.ts").Operator | undefined;
 
 export type { LogSink };

@@ -6,20 +6,70 @@ import type { ExtensionRow } from "./extension.ts";
 
 export const extensions: readonly ExtensionRow[] = [
   // ---- network filters
-  { name: "envoy.filters.network.http_connection_manager", category: "envoy.filters.network", messages: ["envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"], load: () => import("../http/manager/config.ts") },
+  {
+    name: "envoy.filters.network.http_connection_manager",
+    category: "envoy.filters.network",
+    messages: ["envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"],
+    load: () => import("../http/manager/config.ts"),
+  },
   // ---- http filters
-  { name: "envoy.filters.http.router", category: "envoy.filters.http", messages: ["envoy.extensions.filters.http.router.v3.Router"], load: () => import("../router/filter/config.ts") },
-  { name: "envoy.filters.http.file_server", category: "envoy.filters.http", messages: ["envoy.extensions.filters.http.file_server.v3.FileServerConfig"], load: () => import("./http_filters/file_server/config.ts") },
+  {
+    name: "envoy.filters.http.router",
+    category: "envoy.filters.http",
+    messages: ["envoy.extensions.filters.http.router.v3.Router"],
+    load: () => import("../router/filter/config.ts"),
+  },
+  {
+    name: "envoy.filters.http.file_server",
+    category: "envoy.filters.http",
+    messages: ["envoy.extensions.filters.http.file_server.v3.FileServerConfig"],
+    load: () => import("./http_filters/file_server/config.ts"),
+  },
   // ---- transport sockets: one row for listeners and clusters
-  { name: "envoy.transport_sockets.tls", category: "envoy.transport_sockets.downstream", messages: ["envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext", "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"], load: () => import("./transport_sockets/tls/config.ts") },
-  { name: "envoy.transport_sockets.raw_buffer", category: "envoy.transport_sockets.downstream", messages: ["envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"], load: () => import("./transport_sockets/raw_buffer/config.ts") },
+  {
+    name: "envoy.transport_sockets.tls",
+    category: "envoy.transport_sockets.downstream",
+    messages: ["envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext", "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"],
+    load: () => import("./transport_sockets/tls/config.ts"),
+  },
+  {
+    name: "envoy.transport_sockets.raw_buffer",
+    category: "envoy.transport_sockets.downstream",
+    messages: ["envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"],
+    load: () => import("./transport_sockets/raw_buffer/config.ts"),
+  },
   // ---- access loggers
-  { name: "envoy.access_loggers.file", category: "envoy.access_loggers", messages: ["envoy.extensions.access_loggers.file.v3.FileAccessLog"], load: () => import("./access_loggers/file/config.ts") },
-  { name: "envoy.access_loggers.stdout", category: "envoy.access_loggers", messages: ["envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"], load: () => import("./access_loggers/stdout/config.ts") },
-  { name: "envoy.access_loggers.stderr", category: "envoy.access_loggers", messages: ["envoy.extensions.access_loggers.stream.v3.StderrAccessLog"], load: () => import("./access_loggers/stderr/config.ts") },
+  {
+    name: "envoy.access_loggers.file",
+    category: "envoy.access_loggers",
+    messages: ["envoy.extensions.access_loggers.file.v3.FileAccessLog"],
+    load: () => import("./access_loggers/file/config.ts"),
+  },
+  {
+    name: "envoy.access_loggers.stdout",
+    category: "envoy.access_loggers",
+    messages: ["envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"],
+    load: () => import("./access_loggers/stdout/config.ts"),
+  },
+  {
+    name: "envoy.access_loggers.stderr",
+    category: "envoy.access_loggers",
+    messages: ["envoy.extensions.access_loggers.stream.v3.StderrAccessLog"],
+    load: () => import("./access_loggers/stderr/config.ts"),
+  },
   // ---- formatters
-  { name: "envoy.formatter.metadata", category: "envoy.formatter", messages: ["envoy.extensions.formatter.metadata.v3.Metadata"], load: () => import("./formatters/metadata/config.ts") },
-  { name: "envoy.formatter.req_without_query", category: "envoy.formatter", messages: ["envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery"], load: () => import("./formatters/req_without_query/config.ts") },
+  {
+    name: "envoy.formatter.metadata",
+    category: "envoy.formatter",
+    messages: ["envoy.extensions.formatter.metadata.v3.Metadata"],
+    load: () => import("./formatters/metadata/config.ts"),
+  },
+  {
+    name: "envoy.formatter.req_without_query",
+    category: "envoy.formatter",
+    messages: ["envoy.extensions.formatter.req_without_query.v3.ReqWithoutQuery"],
+    load: () => import("./formatters/req_without_query/config.ts"),
+  },
   // ---- names of HTTP/1 fields
   {
     name: "envoy.http.stateful_header_formatters.preserve_case",
@@ -28,17 +78,67 @@ export const extensions: readonly ExtensionRow[] = [
     load: () => import("./http/header_formatters/preserve_case/config.ts"),
   },
   // ---- path matching and rewriting
-  { name: "envoy.path.match.uri_template.uri_template_matcher", category: "envoy.path.match", messages: ["envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig"], load: () => import("./path/match/uri_template/config.ts") },
-  { name: "envoy.path.rewrite.uri_template.uri_template_rewriter", category: "envoy.path.rewrite", messages: ["envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig"], load: () => import("./path/rewrite/uri_template/config.ts") },
+  {
+    name: "envoy.path.match.uri_template.uri_template_matcher",
+    category: "envoy.path.match",
+    messages: ["envoy.extensions.path.match.uri_template.v3.UriTemplateMatchConfig"],
+    load: () => import("./path/match/uri_template/config.ts"),
+  },
+  {
+    name: "envoy.path.rewrite.uri_template.uri_template_rewriter",
+    category: "envoy.path.rewrite",
+    messages: ["envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig"],
+    load: () => import("./path/rewrite/uri_template/config.ts"),
+  },
   // ---- what retries and internal redirects ask
-  { name: "envoy.retry_host_predicates.previous_hosts", category: "envoy.retry_host_predicates", messages: ["envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"], load: () => import("../router/filter/retry-hosts.ts") },
-  { name: "envoy.retry_host_predicates.omit_canary_hosts", category: "envoy.retry_host_predicates", messages: ["envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate"], load: () => import("../router/filter/retry-hosts.ts") },
-  { name: "envoy.retry_host_predicates.omit_host_metadata", category: "envoy.retry_host_predicates", messages: ["envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig"], load: () => import("../router/filter/retry-hosts.ts") },
-  { name: "envoy.retry_priorities.previous_priorities", category: "envoy.retry_priorities", messages: ["envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"], load: () => import("../router/filter/retry-hosts.ts") },
-  { name: "envoy.internal_redirect_predicates.allow_listed_routes", category: "envoy.internal_redirect_predicates", messages: ["envoy.extensions.internal_redirect.allow_listed_routes.v3.AllowListedRoutesConfig"], load: () => import("../router/filter/internal-redirect.ts") },
-  { name: "envoy.internal_redirect_predicates.filter_state", category: "envoy.internal_redirect_predicates", messages: ["envoy.extensions.internal_redirect.filter_state.v3.FilterStateConfig"], load: () => import("../router/filter/internal-redirect.ts") },
-  { name: "envoy.internal_redirect_predicates.previous_routes", category: "envoy.internal_redirect_predicates", messages: ["envoy.extensions.internal_redirect.previous_routes.v3.PreviousRoutesConfig"], load: () => import("../router/filter/internal-redirect.ts") },
-  { name: "envoy.internal_redirect_predicates.safe_cross_scheme", category: "envoy.internal_redirect_predicates", messages: ["envoy.extensions.internal_redirect.safe_cross_scheme.v3.SafeCrossSchemeConfig"], load: () => import("../router/filter/internal-redirect.ts") },
+  {
+    name: "envoy.retry_host_predicates.previous_hosts",
+    category: "envoy.retry_host_predicates",
+    messages: ["envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"],
+    load: () => import("../router/filter/retry-hosts.ts"),
+  },
+  {
+    name: "envoy.retry_host_predicates.omit_canary_hosts",
+    category: "envoy.retry_host_predicates",
+    messages: ["envoy.extensions.retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate"],
+    load: () => import("../router/filter/retry-hosts.ts"),
+  },
+  {
+    name: "envoy.retry_host_predicates.omit_host_metadata",
+    category: "envoy.retry_host_predicates",
+    messages: ["envoy.extensions.retry.host.omit_host_metadata.v3.OmitHostMetadataConfig"],
+    load: () => import("../router/filter/retry-hosts.ts"),
+  },
+  {
+    name: "envoy.retry_priorities.previous_priorities",
+    category: "envoy.retry_priorities",
+    messages: ["envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"],
+    load: () => import("../router/filter/retry-hosts.ts"),
+  },
+  {
+    name: "envoy.internal_redirect_predicates.allow_listed_routes",
+    category: "envoy.internal_redirect_predicates",
+    messages: ["envoy.extensions.internal_redirect.allow_listed_routes.v3.AllowListedRoutesConfig"],
+    load: () => import("../router/filter/internal-redirect.ts"),
+  },
+  {
+    name: "envoy.internal_redirect_predicates.filter_state",
+    category: "envoy.internal_redirect_predicates",
+    messages: ["envoy.extensions.internal_redirect.filter_state.v3.FilterStateConfig"],
+    load: () => import("../router/filter/internal-redirect.ts"),
+  },
+  {
+    name: "envoy.internal_redirect_predicates.previous_routes",
+    category: "envoy.internal_redirect_predicates",
+    messages: ["envoy.extensions.internal_redirect.previous_routes.v3.PreviousRoutesConfig"],
+    load: () => import("../router/filter/internal-redirect.ts"),
+  },
+  {
+    name: "envoy.internal_redirect_predicates.safe_cross_scheme",
+    category: "envoy.internal_redirect_predicates",
+    messages: ["envoy.extensions.internal_redirect.safe_cross_scheme.v3.SafeCrossSchemeConfig"],
+    load: () => import("../router/filter/internal-redirect.ts"),
+  },
   // ---- the admin interface's own filter: its message is none of the API's, so that no configuration can name it
   { name: "envoy.filters.http.admin", category: "envoy.filters.http", messages: ["outrider.internal.AdminFilter"], load: () => import("../admin/config.ts") },
 ];

@@ -5,12 +5,18 @@ import { compileFormat, compileJson, defaultFormat, operatorNames } from "./comp
 import type { FormatContext } from "./formatter.ts";
 import { testContext } from "./testing.ts";
 
-const format = (text: string, context: FormatContext = testContext(), omitEmpty = false): string => compileFormat(text, undefined, { omitEmpty }).format(context);
-const json = (form: JsonObject, context: FormatContext = testContext(), options: { omitEmpty?: boolean; sortProperties?: boolean } = {}): string => compileJson(form, undefined, options).format(context);
+const format = (text: string, context: FormatContext = testContext(), omitEmpty = false): string =>
+  compileFormat(text, undefined, { omitEmpty }).format(context);
+const json = (form: JsonObject, context: FormatContext = testContext(), options: { omitEmpty?: boolean; sortProperties?: boolean } = {}): string =>
+  compileJson(form, undefined, options).format(context);
 const refuses = (text: string, message: string): void => assert.throws(() => compileFormat(text, undefined), { message });
 
 test("the default format is Envoy's", () => {
-  const context = testContext({ path: "/x?y=1", requestHeaders: ["user-agent", "agent/1", "x-request-id", "rid", "x-forwarded-for", "1.2.3.4"], responseHeaders: ["x-envoy-upstream-service-time", "7"] });
+  const context = testContext({
+    path: "/x?y=1",
+    requestHeaders: ["user-agent", "agent/1", "x-request-id", "rid", "x-forwarded-for", "1.2.3.4"],
+    responseHeaders: ["x-envoy-upstream-service-time", "7"],
+  });
   assert.equal(format(defaultFormat, context), '[2026-02-01T03:04:05.006Z] "GET /x?y=1 HTTP/1.1" 200 - 3 5 250 7 "1.2.3.4" "agent/1" "rid" "a.test" "-"\n');
 });
 
@@ -22,7 +28,11 @@ test("literals, escapes and absent values", () => {
 });
 
 test("header operators: alternatives, length, pseudo-headers, case", () => {
-  const context = testContext({ requestHeaders: ["x-one", "first", "x-one", "second"], responseHeaders: ["x-long", "abcdefghij"], trailers: ["x-out", "down"] });
+  const context = testContext({
+    requestHeaders: ["x-one", "first", "x-one", "second"],
+    responseHeaders: ["x-long", "abcdefghij"],
+    trailers: ["x-out", "down"],
+  });
   assert.equal(
     format("%REQ(X-ONE)%|%REQ(X-NONE?X-ONE)%|%REQ(x-one):2%|%RESP(X-LONG):4%|%REQ(:AUTHORITY)%|%RESP(:status)%|%TRAILER(x-out)%|%REQ(:path):0%", context),
     "first|first|fi|abcd|a.test|200|down|",
@@ -56,7 +66,9 @@ test("a finding stands at the field where one is given", () => {
 
 test("times in all their forms", () => {
   assert.equal(
-    format("%START_TIME(%s)%|%START_TIME(%Y/%m/%dT%H:%M:%S%z)%|%START_TIME(%s.%3f)%|%START_TIME(%6f)%|%START_TIME(%f)%|%START_TIME(%E3S|%E*S|%Ez|%e|%j|%a|%B|%p|%I)%"),
+    format(
+      "%START_TIME(%s)%|%START_TIME(%Y/%m/%dT%H:%M:%S%z)%|%START_TIME(%s.%3f)%|%START_TIME(%6f)%|%START_TIME(%f)%|%START_TIME(%E3S|%E*S|%Ez|%e|%j|%a|%B|%p|%I)%",
+    ),
     "1769915045|2026/02/01T03:04:05+0000|1769915045.006|006000|006000000|05.006|05.006|+00:00| 1|032|Sun|February|AM|03",
   );
 });
@@ -67,7 +79,13 @@ test("durations between named moments", () => {
     info.lastDownstreamTxByteMs = 1240.5;
     info.customTimes = new Map([["mine", 1100]]);
   });
-  assert.equal(format("%REQUEST_DURATION% %COMMON_DURATION(DS_RX_BEG:DS_TX_END)% %COMMON_DURATION(DS_RX_END:DS_TX_END:us)% %COMMON_DURATION(mine:DS_TX_END:ms)% %COMMON_DURATION(US_CX_BEG:DS_TX_END)% %RESPONSE_DURATION%", context), "10 240 230500 140 - -");
+  assert.equal(
+    format(
+      "%REQUEST_DURATION% %COMMON_DURATION(DS_RX_BEG:DS_TX_END)% %COMMON_DURATION(DS_RX_END:DS_TX_END:us)% %COMMON_DURATION(mine:DS_TX_END:ms)% %COMMON_DURATION(US_CX_BEG:DS_TX_END)% %RESPONSE_DURATION%",
+      context,
+    ),
+    "10 240 230500 140 - -",
+  );
 });
 
 test("flags and details", () => {
@@ -76,7 +94,10 @@ test("flags and details", () => {
     info.setFlag("URX");
     info.responseCodeDetails = "a b\tc";
   });
-  assert.equal(format("%RESPONSE_FLAGS% %RESPONSE_FLAGS_LONG% %RESPONSE_CODE_DETAILS% %RESPONSE_CODE_DETAILS(ALLOW_WHITESPACES)%", context), "UF,URX UpstreamConnectionFailure,UpstreamRetryLimitExceeded a_b_c a b\tc");
+  assert.equal(
+    format("%RESPONSE_FLAGS% %RESPONSE_FLAGS_LONG% %RESPONSE_CODE_DETAILS% %RESPONSE_CODE_DETAILS(ALLOW_WHITESPACES)%", context),
+    "UF,URX UpstreamConnectionFailure,UpstreamRetryLimitExceeded a_b_c a b\tc",
+  );
 });
 
 test("gRPC status of gRPC requests only", () => {
@@ -87,7 +108,10 @@ test("gRPC status of gRPC requests only", () => {
 
 test("paths and queries", () => {
   const context = testContext({ path: "/p%20?a=1&b=x%20y", requestHeaders: ["x-envoy-original-path", "/old?q"] });
-  assert.equal(format("%PATH% %PATH(NQ)% %PATH(WQ:PATH)% %PATH(NQ:PATH)% %QUERY_PARAM(b)% %QUERY_PARAM(c)% %QUERY_PARAMS% %QUERY_PARAMS(DECODED):5%", context), "/old?q /old /p%20?a=1&b=x%20y /p%20 x y - a=1&b=x%20y a=1&b");
+  assert.equal(
+    format("%PATH% %PATH(NQ)% %PATH(WQ:PATH)% %PATH(NQ:PATH)% %QUERY_PARAM(b)% %QUERY_PARAM(c)% %QUERY_PARAMS% %QUERY_PARAMS(DECODED):5%", context),
+    "/old?q /old /p%20?a=1&b=x%20y /p%20 x y - a=1&b=x%20y a=1&b",
+  );
 });
 
 test("masked addresses", () => {
@@ -95,7 +119,13 @@ test("masked addresses", () => {
     info.downstreamRemoteAddress = { kind: "ip", ip: "10.1.2.3", port: 80, family: 4, text: "10.1.2.3:80" };
     info.downstreamLocalAddress = { kind: "ip", ip: "2001:db8:1:2::3", port: 80, family: 6, text: "[2001:db8:1:2::3]:80" };
   });
-  assert.equal(format("%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(16)% %DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT(48)% %DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_LOCAL_PORT%", context), "10.1.0.0/16 2001:db8:1::/48 2001:db8:1:2::3 80");
+  assert.equal(
+    format(
+      "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT(16)% %DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT(48)% %DOWNSTREAM_LOCAL_ADDRESS_WITHOUT_PORT% %DOWNSTREAM_LOCAL_PORT%",
+      context,
+    ),
+    "10.1.0.0/16 2001:db8:1::/48 2001:db8:1:2::3 80",
+  );
 });
 
 test("metadata and filter state", () => {
@@ -103,29 +133,70 @@ test("metadata and filter state", () => {
     info.setDynamicMetadata("ns", { a: "text", n: 5, deep: { k: ["x", true] } });
     info.setFilterState("my.key", { serializeAsString: () => "state", serializeAsJson: () => "state", field: (name) => `f:${name}` });
   });
-  assert.equal(format("%DYNAMIC_METADATA(ns:a)%|%DYNAMIC_METADATA(ns:n)%|%METADATA(DYNAMIC:ns:deep)%|%DYNAMIC_METADATA(ns:deep:k):3%|%DYNAMIC_METADATA(ns:none)%", context), 'text|5|{"k":["x",true]}|["x|-');
-  assert.equal(format("%FILTER_STATE(my.key:PLAIN)%|%FILTER_STATE(my.key)%|%FILTER_STATE(my.key:FIELD:x)%|%FILTER_STATE(none)%", context), 'state|"state"|f:x|-');
+  assert.equal(
+    format(
+      "%DYNAMIC_METADATA(ns:a)%|%DYNAMIC_METADATA(ns:n)%|%METADATA(DYNAMIC:ns:deep)%|%DYNAMIC_METADATA(ns:deep:k):3%|%DYNAMIC_METADATA(ns:none)%",
+      context,
+    ),
+    'text|5|{"k":["x",true]}|["x|-',
+  );
+  assert.equal(
+    format("%FILTER_STATE(my.key:PLAIN)%|%FILTER_STATE(my.key)%|%FILTER_STATE(my.key:FIELD:x)%|%FILTER_STATE(none)%", context),
+    'state|"state"|f:x|-',
+  );
 });
 
 test("COALESCE takes the first operator with a value", () => {
-  assert.equal(format('%COALESCE({"operators":[{"command":"REQ","param":"x-none"},"PROTOCOL"]})%|%COALESCE({"operators":[{"command":"REQ","param":":path","max_length":2}]})%'), "HTTP/1.1|/p");
+  assert.equal(
+    format(
+      '%COALESCE({"operators":[{"command":"REQ","param":"x-none"},"PROTOCOL"]})%|%COALESCE({"operators":[{"command":"REQ","param":":path","max_length":2}]})%',
+    ),
+    "HTTP/1.1|/p",
+  );
 });
 
 test("JSON formats keep types, nest and escape", () => {
   const context = testContext({ requestHeaders: ["x-quote", 'say "hi"\\ \t.'] });
   assert.equal(
-    json({ code: "%RESPONSE_CODE%", text: "c=%RESPONSE_CODE%", none: "%REQ(x-none)%", mixed: "[%REQ(x-none)%]", deep: { list: ["%PROTOCOL%", "const", 1.5, null, true] }, q: "%REQ(x-quote)%", empty: "" }, context),
+    json(
+      {
+        code: "%RESPONSE_CODE%",
+        text: "c=%RESPONSE_CODE%",
+        none: "%REQ(x-none)%",
+        mixed: "[%REQ(x-none)%]",
+        deep: { list: ["%PROTOCOL%", "const", 1.5, null, true] },
+        q: "%REQ(x-quote)%",
+        empty: "",
+      },
+      context,
+    ),
     '{"code":200,"text":"c=200","none":null,"mixed":"[-]","deep":{"list":["HTTP/1.1","const",1.5,null,true]},"q":"say \\"hi\\"\\\\ \\t.","empty":""}\n',
   );
 });
 
 test("JSON formats leave out what is empty and sort keys when told to", () => {
-  assert.equal(json({ b: "%PROTOCOL%", a: "%REQ(x-none)%", c: "<%REQ(x-none)%>" }, testContext(), { omitEmpty: true, sortProperties: true }), '{"b":"HTTP/1.1","c":"<>"}\n');
+  assert.equal(
+    json({ b: "%PROTOCOL%", a: "%REQ(x-none)%", c: "<%REQ(x-none)%>" }, testContext(), { omitEmpty: true, sortProperties: true }),
+    '{"b":"HTTP/1.1","c":"<>"}\n',
+  );
 });
 
 test("every operator can be compiled and copes with a stream of which nothing is known", () => {
-  const required: Record<string, string> = { COMMON_DURATION: "DS_RX_BEG:DS_TX_END", COALESCE: '{"operators":["PROTOCOL"]}', METADATA: "ROUTE:x", FILTER_STATE: "x", UPSTREAM_FILTER_STATE: "x" };
-  const bare: FormatContext = { info: testContext({}, (info) => (info.responseCode = undefined)).info, requestHeaders: undefined, responseHeaders: undefined, responseTrailers: undefined, localReplyBody: "", accessLogType: "NotSet" };
+  const required: Record<string, string> = {
+    COMMON_DURATION: "DS_RX_BEG:DS_TX_END",
+    COALESCE: '{"operators":["PROTOCOL"]}',
+    METADATA: "ROUTE:x",
+    FILTER_STATE: "x",
+    UPSTREAM_FILTER_STATE: "x",
+  };
+  const bare: FormatContext = {
+    info: testContext({}, (info) => (info.responseCode = undefined)).info,
+    requestHeaders: undefined,
+    responseHeaders: undefined,
+    responseTrailers: undefined,
+    localReplyBody: "",
+    accessLogType: "NotSet",
+  };
   for (const name of operatorNames()) {
     let text = `%${name}%`;
     if (required[name] !== undefined) text = `%${name}(${required[name]})%`;

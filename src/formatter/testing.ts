@@ -6,7 +6,10 @@ import type { FormatContext } from "./formatter.ts";
 /** Sunday 2026-02-01T03:04:05.006Z */
 export const testWallMs = Date.UTC(2026, 1, 1, 3, 4, 5, 6);
 
-export function testContext(changes: { requestHeaders?: string[]; responseHeaders?: string[]; trailers?: string[]; path?: string; body?: string } = {}, change?: (info: StreamInfo) => void): FormatContext {
+export function testContext(
+  changes: { requestHeaders?: string[]; responseHeaders?: string[]; trailers?: string[]; path?: string; body?: string } = {},
+  change?: (info: StreamInfo) => void,
+): FormatContext {
   // A start that the process clock does not place near the wall time has no fraction of a millisecond.
   const info = new StreamInfo(1000, testWallMs);
   info.endMs = 1250;

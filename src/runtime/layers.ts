@@ -157,7 +157,9 @@ function readFolder(folder: string): Map<string, RuntimeValue> {
         const info = statSync(at);
         if (info.isDirectory()) walk(at, key);
         else if (info.isFile() && info.size <= maxDiskValueBytes) {
-          const lines = readFileSync(at, "utf8").split("\n").filter((line) => !line.startsWith("#"));
+          const lines = readFileSync(at, "utf8")
+            .split("\n")
+            .filter((line) => !line.startsWith("#"));
           found.set(key, parseValue(lines.join("\n")));
         }
       } catch {

@@ -23,7 +23,6 @@ import { StatsStore } from "../stats/stats.ts";
 import { compileStatsMatcher } from "../stats/stats-config.ts";
 import { compileCluster } from "../upstream/compile.ts";
 import { MainClusters } from "../upstream/main-clusters.ts";
-import { WorkerClusters } from "../upstream/worker-clusters.ts";
 import type { FromWorker, WorkerConfig, WorkerStart } from "../worker/protocol.ts";
 import { adminServerOf } from "./admin-adapter.ts";
 import { adminListenerMessage } from "./admin-listener.ts";

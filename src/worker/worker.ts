@@ -3,18 +3,18 @@
  * talks to the main thread only through `send` and `onMessage`, so that a test can drive it without a thread.
  */
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
-import { fingerprint } from "../server/changes.ts";
-import { ServingContext } from "../server/compile-context.ts";
-import { EventLoopWatch } from "../server/event-loop.ts";
-import { collectMessageTypes, ExtensionSet } from "../server/extension-set.ts";
 import { compileListener } from "../listener/compile.ts";
 import { WorkerListener } from "../listener/listener.ts";
 import { getLogger, setLogSink } from "../log/log.ts";
 import { LogFiles } from "../log/log-files.ts";
 import { systemClock, TimerWheel } from "../net/timer-wheel.ts";
 import { type Runtime, RuntimeSnapshot } from "../runtime/runtime.ts";
-import { compileStatsMatcher } from "../stats/stats-config.ts";
+import { fingerprint } from "../server/changes.ts";
+import { ServingContext } from "../server/compile-context.ts";
+import { EventLoopWatch } from "../server/event-loop.ts";
+import { collectMessageTypes, ExtensionSet } from "../server/extension-set.ts";
 import { StatsStore } from "../stats/stats.ts";
+import { compileStatsMatcher } from "../stats/stats-config.ts";
 import { compileCluster } from "../upstream/compile.ts";
 import { WorkerClusters } from "../upstream/worker-clusters.ts";
 import { DrainState } from "./drain.ts";
@@ -74,7 +74,13 @@ export class WorkerCore {
     this.#runtime = { snapshot: new RuntimeSnapshot(start.runtime) };
     this.#drain = new DrainState({ drainTimeMs: start.drainTimeMs, strategy: start.drainStrategy }, systemClock);
     this.#logs = new LogFiles({ flushIntervalMs: start.fileFlushIntervalMs, flushMinBytes: start.fileFlushMinBytes, stats: this.#stats });
-    this.#clusters = new WorkerClusters({ stats: this.#stats, timers: this.#timers, runtime: this.#runtime as Runtime, concurrency: start.concurrency, workerIndex: start.index });
+    this.#clusters = new WorkerClusters({
+      stats: this.#stats,
+      timers: this.#timers,
+      runtime: this.#runtime as Runtime,
+      concurrency: start.concurrency,
+      workerIndex: start.index,
+    });
   }
 
   /** Compiles everything; listening begins with the `listen` message. */
@@ -176,7 +182,11 @@ export class WorkerCore {
         clusterNames: new Set(config.clusters.map((cluster) => cluster.name)),
         node: config.node,
         headerPrefix: config.headerPrefix,
-        options: { fileFlushIntervalMs: this.#start.fileFlushIntervalMs, fileFlushMinBytes: this.#start.fileFlushMinBytes, concurrency: this.#start.concurrency },
+        options: {
+          fileFlushIntervalMs: this.#start.fileFlushIntervalMs,
+          fileFlushMinBytes: this.#start.fileFlushMinBytes,
+          concurrency: this.#start.concurrency,
+        },
       },
       {
         workerIndex: this.#start.index,
@@ -188,7 +198,12 @@ export class WorkerCore {
   }
 
   #createListener(message: Listener, context: ServingContext): WorkerListener {
-    return new WorkerListener(compileListener(message, context), { stats: this.#stats, timers: this.#timers, workerIndex: this.#start.index, drainClose: () => this.#drain.drainClose(message.drainType === 1) });
+    return new WorkerListener(compileListener(message, context), {
+      stats: this.#stats,
+      timers: this.#timers,
+      workerIndex: this.#start.index,
+      drainClose: () => this.#drain.drainClose(message.drainType === 1),
+    });
   }
 
   async #listen(listeners: readonly Running[], ports: ReadonlyMap<string, number>, reusePort: boolean): Promise<void> {

@@ -1,6 +1,7 @@
 /** envoy.formatter.req_without_query: %REQ_WITHOUT_QUERY(X?Y):Z%, a request header without what stands behind "?". */
-import { headerOperators } from "../../../formatter/operators/headers.ts";
+
 import type { Operator } from "../../../formatter/formatter.ts";
+import { headerOperators } from "../../../formatter/operators/headers.ts";
 import { FormatError, truncate } from "../../../formatter/operators/operator.ts";
 import type { Extension, FormatterCommandParser } from "../../extension.ts";
 
