@@ -447,6 +447,12 @@ function failureText(error: NodeJS.ErrnoException, connecting: boolean, to: Addr
 }
 
 const validatedPeers = new WeakSet<TLSSocket>();
+const dialledWith = new WeakMap<TLSSocket, ConnectionOptions>();
+
+/** The options a socket was dialled with: by them a transport socket knows again what it wanted of the peer. */
+export function dialOptions(socket: TLSSocket): ConnectionOptions | undefined {
+  return dialledWith.get(socket);
+}
 
 /** The peer's certificate was checked against what is configured, and is good. */
 export function setPeerValidated(socket: TLSSocket): void {
@@ -577,6 +583,8 @@ export interface ConnectOptions extends Omit<SocketConnectionOptions, "remoteAdd
   readonly tls?: ConnectionOptions | undefined;
   /** After the TLS handshake: why the peer is refused, or undefined. */
   readonly accept?: ((socket: TLSSocket) => string | undefined) | undefined;
+  /** The TLS handshake failed. */
+  readonly onTlsError?: ((error: Error) => void) | undefined;
   /** Source address for the connection. */
   readonly bindAddress?: string | undefined;
   readonly keepAlive?: KeepAlive | undefined;
@@ -593,6 +601,13 @@ export function connect(address: Address, options: ConnectOptions): SocketConnec
     if (options.keepAlive !== undefined) keepAlive(socket, options.keepAlive);
     const connection = new SocketConnection(socket, { ...options, remoteAddress: address }, true);
     connection.acceptPeer = options.accept;
+    dialledWith.set(socket, options.tls);
+    const { onTlsError } = options;
+    if (onTlsError !== undefined) {
+      const failed = (error: Error): void => onTlsError(error);
+      socket.once("error", failed);
+      socket.once("secureConnect", () => socket.off("error", failed));
+    }
     return connection;
   }
   let connection: SocketConnection | undefined;

@@ -3,12 +3,13 @@
  * Certificates are read and checked here, so that a bad one is found when the configuration is, in Envoy's words.
  */
 import { createHash } from "node:crypto";
+import { isIP } from "node:net";
 import { type ConnectionOptions, createSecureContext, type SecureContext, type SecureContextOptions, type TLSSocket, type TLSSocketOptions } from "node:tls";
 import { durationMs } from "../config/message.ts";
 import type { CommonTlsContext, DownstreamTlsContext, UpstreamTlsContext } from "../config/schema/types/envoy.extensions.transport_sockets.tls.v3.d.ts";
 import type { CompileContext, DownstreamTransportSocket, Honours, UpstreamTransportSocket } from "../extensions/extension.ts";
 import type { StatsScope } from "../stats/stats.ts";
-import { setPeerValidated } from "./socket-connection.ts";
+import { dialOptions, setPeerValidated } from "./socket-connection.ts";
 import { type CompiledCertificate, compileCertificate } from "./tls/certificates.ts";
 import { agreedGroup, type ClientHello } from "./tls/client-hello.ts";
 import { dnsMatches } from "./tls/names.ts";
@@ -265,6 +266,9 @@ export function compileUpstreamTls(
       text: "'auto_sni_san_validation' was configured without configuring a validation context with a trusted_ca",
     });
   }
+  if (scope.autoSanValidation === true && !validation.hasAuthorities) {
+    context.report(message, "common_tls_context", { code: "OR3808", text: "'auto_san_validation' was configured without configuring a validation context" });
+  }
   let secure: SecureContext;
   try {
     secure = createSecureContext(withCertificates({ ...parameters.options, ...validation.options }, certificates));
@@ -285,6 +289,8 @@ class UpstreamTls implements UpstreamTransportSocket {
   readonly #checksName: boolean;
   readonly #maxSessions: number;
   readonly #stats: TlsStats;
+  /** What the peer's certificate must cover, by the options it was dialled with. */
+  readonly #names = new WeakMap<ConnectionOptions, string>();
   /** Sessions to resume, newest last, with the name they were made for. */
   readonly #sessions: { readonly name: string; readonly session: Buffer }[] = [];
 
@@ -315,9 +321,10 @@ class UpstreamTls implements UpstreamTransportSocket {
       // The verdict on the peer is accept()'s: names are matched as configured, not as a browser would.
       rejectUnauthorized: false,
       checkServerIdentity: () => undefined,
-      // An empty name sends none.
-      servername: name,
+      // An empty name sends none; an address is no name (RFC 6066 3).
+      servername: isIP(name) === 0 ? name : "",
     };
+    if (this.#checksName && name !== "") this.#names.set(options, name);
     if (this.#alpn.length > 0) options.ALPNProtocols = [...this.#alpn];
     for (let i = this.#sessions.length - 1; i >= 0; i--) {
       if (this.#sessions[i].name !== name) continue;
@@ -331,7 +338,8 @@ class UpstreamTls implements UpstreamTransportSocket {
 
   accept(socket: TLSSocket): string | undefined {
     const name = typeof socket.servername === "string" ? socket.servername : "";
-    const verdict = this.#validation.verify(socket, this.#checksName && name !== "" ? name : undefined);
+    const options = dialOptions(socket);
+    const verdict = this.#validation.verify(socket, options === undefined ? undefined : this.#names.get(options));
     if (verdict.failure !== undefined) {
       this.#stats.failed(verdict.failure);
       return verifyFailed(verdict.reason);

@@ -1,7 +1,12 @@
 /** A Cluster message, compiled and checked. Pure: nothing is resolved or connected. */
 import { durationMs, isMessage } from "../config/message.ts";
 import type { CircuitBreakers_Thresholds, Cluster } from "../config/schema/types/envoy.config.cluster.v3.d.ts";
-import type { Address as AddressMessage, HttpProtocolOptions as CommonOptions, Http1ProtocolOptions } from "../config/schema/types/envoy.config.core.v3.d.ts";
+import type {
+  Address as AddressMessage,
+  HttpProtocolOptions as CommonOptions,
+  Http1ProtocolOptions,
+  TransportSocket,
+} from "../config/schema/types/envoy.config.core.v3.d.ts";
 import type { DnsCluster } from "../config/schema/types/envoy.extensions.clusters.dns.v3.d.ts";
 import type { HttpProtocolOptions } from "../config/schema/types/envoy.extensions.upstreams.http.v3.d.ts";
 import type { CompileContext, Honours, UpstreamTransportSocket } from "../extensions/extension.ts";
@@ -42,6 +47,7 @@ export const honours: Honours = {
     "typed_dns_resolver_config",
     "wait_for_warm_on_init",
     "transport_socket",
+    "transport_socket_matches",
     "metadata",
     "upstream_connection_options",
     "track_timeout_budgets",
@@ -54,6 +60,7 @@ export const honours: Honours = {
     "preconnect_policy",
   ],
   [`${pkg}Cluster.CustomClusterType`]: "*",
+  [`${pkg}Cluster.TransportSocketMatch`]: "*",
   [`${pkg}Cluster.PreconnectPolicy`]: ["per_upstream_preconnect_ratio", "predictive_preconnect_ratio"],
   [`${pkg}TrackClusterStats`]: ["timeout_budgets", "request_response_sizes"],
   [`${pkg}UpstreamConnectionOptions`]: ["tcp_keepalive"],
@@ -70,7 +77,7 @@ export const honours: Honours = {
   [`${pkg}CircuitBreakers.Thresholds.RetryBudget`]: ["budget_percent", "min_retry_concurrency"],
   "envoy.config.core.v3.TcpKeepalive": "*",
   "envoy.config.core.v3.BindConfig": ["source_address"],
-  "envoy.config.core.v3.UpstreamHttpProtocolOptions": ["auto_sni", "override_auto_sni_header"],
+  "envoy.config.core.v3.UpstreamHttpProtocolOptions": ["auto_sni", "override_auto_sni_header", "auto_san_validation"],
   "envoy.config.core.v3.HttpProtocolOptions": ["max_response_headers_kb"],
   "envoy.config.core.v3.Http1ProtocolOptions": ["send_fully_qualified_url"],
   [httpOptions]: ["common_http_protocol_options", "upstream_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config"],
@@ -113,7 +120,12 @@ export function compileCluster(message: Cluster, context: CompileContext): Compi
     maxStreamDurationMs: durationMs(common?.maxStreamDuration, 0),
     thresholds: { default: compileThresholds(message, 0, context), high: compileThresholds(message, 1, context) },
     h1: compileH1(http1Of(message, options), common, scope, context),
-    transportSocket: compileTransportSocket(message, context, scope),
+    transportSocket: compileTransportSocket(message.transportSocket, context, scope, upstream?.autoSanValidation ?? false),
+    transportSocketMatches: message.transportSocketMatches.map(({ name, match, transportSocket }) => ({
+      name,
+      match: match ?? {},
+      socket: compileTransportSocket(transportSocket, context, scope, upstream?.autoSanValidation ?? false),
+    })),
     autoSni: upstream?.autoSni ?? false,
     autoSniHeader: upstream?.overrideAutoSniHeader.toLowerCase() ?? "",
     bindAddress: compileBind(message, context),
@@ -220,8 +232,12 @@ function compileH1(h1: Http1ProtocolOptions | undefined, common: CommonOptions |
   };
 }
 
-function compileTransportSocket(message: Cluster, context: CompileContext, scope: StatsScope): UpstreamTransportSocket | undefined {
-  const socket = message.transportSocket;
+function compileTransportSocket(
+  socket: TransportSocket | undefined,
+  context: CompileContext,
+  scope: StatsScope,
+  autoSanValidation: boolean,
+): UpstreamTransportSocket | undefined {
   if (socket === undefined) return undefined;
   const config = socket.configType.value;
   const extension = context.extension("envoy.transport_sockets.upstream", config, socket, "typed_config", socket.name);
@@ -234,7 +250,7 @@ function compileTransportSocket(message: Cluster, context: CompileContext, scope
     });
     return undefined;
   }
-  return extension.transportSocket.upstream(config, context, { clusterScope: scope });
+  return extension.transportSocket.upstream(config, context, { clusterScope: scope, autoSanValidation });
 }
 
 function compileBind(message: Cluster, context: CompileContext): string | undefined {

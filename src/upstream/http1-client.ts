@@ -46,13 +46,14 @@ export class Http1Client implements ResponseDecoder, ConnectionCallbacks, ReadFi
     host.stats.cx_total.inc();
     host.stats.cx_active.inc();
     this.#startedMs = cluster.now();
-    const transport = settings.transportSocket;
+    const { transport } = host;
     this.#connection = connect(host.address, {
       timers: cluster.timers,
       side: "upstream",
       bufferLimitBytes: settings.perConnectionBufferLimitBytes,
       tls: transport?.options({ hostname: host.hostname, sni }),
       accept: transport?.accept === undefined ? undefined : (socket) => transport.accept?.(socket),
+      onTlsError: transport?.onError === undefined ? undefined : (error) => transport.onError?.(error),
       bindAddress: settings.bindAddress,
       keepAlive: settings.keepAlive,
     });

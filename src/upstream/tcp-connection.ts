@@ -37,13 +37,14 @@ export class TcpRequest implements PoolRequest, ConnectionCallbacks {
     host.stats.cx_total.inc();
     host.stats.cx_active.inc();
     this.#startedMs = cluster.now();
-    const transport = settings.transportSocket;
+    const { transport } = host;
     this.#connection = connect(host.address, {
       timers,
       side: "upstream",
       bufferLimitBytes: settings.perConnectionBufferLimitBytes,
       tls: transport?.options({ hostname: host.hostname, sni: undefined }),
       accept: transport?.accept === undefined ? undefined : (socket) => transport.accept?.(socket),
+      onTlsError: transport?.onError === undefined ? undefined : (error) => transport.onError?.(error),
       bindAddress: settings.bindAddress,
       keepAlive: settings.keepAlive,
     });

@@ -213,7 +213,7 @@ export function parseRequestLine(line: string, customMethods: boolean): RequestL
       throw new HeadError("http1.codec_error");
     }
     [, method, target, version] = lenient;
-    if (!methods.has(method) && !customMethods) throw new HeadError("http1.codec_error");
+    if (!methods.has(method) && !(customMethods && isToken(method))) throw new HeadError("http1.codec_error");
     if (version !== "HTTP/1.1" && version !== "HTTP/1.0") throw new HeadError("low_version", 426);
   }
   if (badTarget.test(target) || target === "" || !(methods.has(method) || (customMethods && isToken(method)))) throw new HeadError("http1.codec_error");

@@ -41,7 +41,7 @@ export function parseClientHello(bytes: Buffer): ClientHello | "partial" | "othe
 }
 
 /** The body of the first handshake message, put together from records. */
-function handshakeMessage(bytes: Buffer): Buffer | "partial" | "other" {
+export function handshakeMessage(bytes: Buffer): Buffer | "partial" | "other" {
   const parts: Buffer[] = [];
   let at = 0;
   let have = 0;
