@@ -152,7 +152,7 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster {
     const host = this.#choose(context);
     if (host === undefined) return undefined;
     let sni: string | undefined;
-    if (this.settings.autoSni && this.settings.transportSocket !== undefined) {
+    if (this.settings.autoSni && host.transport !== undefined) {
       const { requestHeaders } = context;
       const name = this.settings.autoSniHeader === "" ? requestHeaders?.authority : requestHeaders?.get(this.settings.autoSniHeader);
       sni = name === undefined || name === "" ? undefined : name.replace(/:\d+$/, "");

@@ -1,10 +1,12 @@
 /** A host on one worker: its statistics and its pools live as long as it is a member. */
+import type { UpstreamTransportSocket } from "../extensions/extension.ts";
 import type { Address } from "../net/connection.ts";
 import type { Gauge, StatsStore } from "../stats/stats.ts";
 import type { ClusterCore } from "./cluster-core.ts";
 import type { BalancedHost } from "./host-pickers.ts";
 import type { HostData } from "./hosts.ts";
 import { Http1Pool } from "./http1-pool.ts";
+import { transportSocketFor } from "./transport-socket-match.ts";
 import type { Host, HostStats, Priority } from "./upstream.ts";
 
 /** Names of a host's statistics begin so: they are not listed, /clusters reads them. */
@@ -50,6 +52,8 @@ export class HostImpl implements BalancedHost {
   localityWeight: number;
   readonly sinceMs: number;
   readonly cluster: ClusterCore;
+  /** What its connections speak through; undefined: plain bytes. */
+  transport: UpstreamTransportSocket | undefined;
   readonly stats: HostImplStats;
   #default: Http1Pool | undefined = undefined;
   #high: Http1Pool | undefined = undefined;
@@ -72,6 +76,7 @@ export class HostImpl implements BalancedHost {
     this.draining = data.health === "draining";
     this.localityWeight = data.localityWeight;
     this.sinceMs = cluster.now();
+    this.transport = transportSocketFor(cluster.settings, data).socket;
   }
 
   get data(): HostData {
@@ -91,6 +96,7 @@ export class HostImpl implements BalancedHost {
     this.health = healthOf(data);
     this.draining = data.health === "draining";
     this.localityWeight = data.localityWeight;
+    this.transport = transportSocketFor(this.cluster.settings, data).socket;
   }
 
   pool(priority: Priority, sni: string | undefined): Http1Pool {

@@ -9,6 +9,7 @@ import { type Resolve, resolveName } from "./dns.ts";
 import { type HostData, type HostUpdate, hostKey } from "./hosts.ts";
 import { cellsSize, readCells, resourceNames } from "./resource-manager.ts";
 import type { CompiledCluster, DnsTarget, Thresholds } from "./settings.ts";
+import { transportSocketFor } from "./transport-socket-match.ts";
 import type { ClusterStats } from "./upstream.ts";
 
 const log = getLogger("upstream");
@@ -164,10 +165,9 @@ export class MainCluster {
     }
     this.hosts = unique;
     const known = new Set(before.map(hostKey));
-    const added = unique.filter((host) => !known.has(hostKey(host))).length;
-    if (added > 0 || unique.length !== before.length) this.#counter("membership_change").inc();
-    // A new host chooses its transport socket; there is one to choose.
-    this.settings.scope.counter("default.total_match_count").add(added);
+    const added = unique.filter((host) => !known.has(hostKey(host)));
+    if (added.length > 0 || unique.length !== before.length) this.#counter("membership_change").inc();
+    for (const host of added) this.settings.scope.counter(`${transportSocketFor(this.settings, host).name}.total_match_count`).inc();
     const count = (health: HostData["health"]): number => unique.filter((host) => host.health === health).length;
     this.#gauge("membership_total").set(unique.length);
     this.#gauge("membership_healthy").set(count("healthy"));

@@ -217,3 +217,20 @@ test("circuit breakers show what all threads hold together", () => {
   bed.clusters.refresh();
   assert.equal(at("remaining_rq"), 9);
 });
+
+test("hosts choose their transport socket by their metadata", () => {
+  const raw = { name: "raw", typed_config: { "@type": "type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer" } };
+  const bed = new Bed();
+  const tagged = (value: unknown): object => ({ metadata: { filter_metadata: { "envoy.transport_socket_match": { mode: value } } } });
+  bed.add({
+    load_assignment: assignment(at(1, tagged("a")), at(2, tagged(["b", { c: [1] }])), at(3)),
+    transport_socket_matches: [
+      { name: "first", match: { mode: "a" }, transport_socket: raw },
+      { name: "second", match: { mode: { c: [1] } }, transport_socket: raw },
+    ],
+  });
+  assert.deepEqual(
+    ["first", "second", "default"].map((name) => bed.stat(`${name}.total_match_count`)),
+    [1, 1, 1],
+  );
+});

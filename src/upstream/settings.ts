@@ -16,6 +16,13 @@ export interface Thresholds {
   readonly trackRemaining: boolean;
 }
 
+export interface TransportSocketMatch {
+  readonly name: string;
+  /** Every one of these must be in the host's metadata. */
+  readonly match: JsonObject;
+  readonly socket: UpstreamTransportSocket | undefined;
+}
+
 /** A number that a runtime key may override ("" for none). */
 export interface RuntimeNumber {
   readonly value: number;
@@ -86,6 +93,8 @@ export interface CompiledCluster {
   readonly thresholds: { readonly default: Thresholds; readonly high: Thresholds };
   readonly h1: H1Settings;
   readonly transportSocket: UpstreamTransportSocket | undefined;
+  /** The first that fits a host's metadata (envoy.transport_socket_match) wins over `transportSocket`. */
+  readonly transportSocketMatches: readonly TransportSocketMatch[];
   /** SNI follows the request's host. */
   readonly autoSni: boolean;
   readonly autoSniHeader: string;
