@@ -9,6 +9,7 @@ import { Socket } from "node:net";
 import { withOriginalOpenFilesLimit } from "../os/open-files.ts";
 import { systemError } from "../os/os.ts";
 import { type PinnedDirectory, pinDirectory } from "../os/pinned-directory.ts";
+import { isGroupAlive } from "../os/process-info.ts";
 import { complain, errorCode, reason, warn } from "./messages.ts";
 import { CONTROL, LOCK, OK, type Status, type Want } from "./service-directory.ts";
 import { findOrphan, makeSuperviseDirectory, openFifo, SuperviseError, takeLock, writeChild, writeStatus } from "./status-files.ts";
@@ -24,6 +25,9 @@ const ORPHAN_POLL_MS = 50;
 
 /** Those that end or stop a service; HUP and the like are for the leader to make sense of. */
 const GROUP_SIGNALS: ReadonlySet<NodeJS.Signals> = new Set(["SIGTERM", "SIGCONT", "SIGSTOP", "SIGKILL"]);
+const GROUP_END_MS = 1000;
+const GROUP_POLL_MS = 10;
+
 const SIGNALS: Readonly<Record<string, NodeJS.Signals>> = { h: "SIGHUP", a: "SIGALRM", i: "SIGINT", t: "SIGTERM", k: "SIGKILL" };
 
 export interface SupervisorOptions {
@@ -274,7 +278,22 @@ export class Supervisor {
   }
 
   #onEnd(code: number | null, signal: NodeJS.Signals | null): void {
-    if (this.options.ownGroup === true) killGroup(this.#pid);
+    if (this.options.ownGroup === true && killGroup(this.#pid)) {
+      this.#awaitGroup(performance.now() + GROUP_END_MS, code, signal);
+      return;
+    }
+    this.#noteEnd(code, signal);
+  }
+
+  /** The leader is gone; its killed followers may still hold a port for a moment, and are nobody's children to wait for. */
+  #awaitGroup(until: number, code: number | null, signal: NodeJS.Signals | null): void {
+    setTimeout(() => {
+      if (performance.now() < until && killGroup(this.#pid)) this.#awaitGroup(until, code, signal);
+      else this.#noteEnd(code, signal);
+    }, GROUP_POLL_MS);
+  }
+
+  #noteEnd(code: number | null, signal: NodeJS.Signals | null): void {
     this.#ended = { code, signal };
     this.#child = undefined;
     writeChild(this.#directory.base, 0);
@@ -335,12 +354,14 @@ export class Supervisor {
   }
 }
 
-function killGroup(leader: number): void {
+/** Whether anybody was left. */
+function killGroup(leader: number): boolean {
   try {
     process.kill(-leader, "SIGKILL");
   } catch {
-    // nobody left, as it should be
+    return false;
   }
+  return isGroupAlive(leader);
 }
 
 /** execve's ENOEXEC: the C library would quietly hand such a file to a shell. */
