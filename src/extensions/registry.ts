@@ -12,6 +12,17 @@ export const extensions: readonly ExtensionRow[] = [
     messages: ["envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"],
     load: () => import("../http/manager/config.ts"),
   },
+  { name: "envoy.filters.network.tcp_proxy", category: "envoy.filters.network", messages: ["envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"], load: () => import("./network_filters/tcp_proxy/config.ts") },
+  { name: "envoy.filters.network.echo", category: "envoy.filters.network", messages: ["envoy.extensions.filters.network.echo.v3.Echo"], load: () => import("./network_filters/echo/config.ts") },
+  { name: "envoy.filters.network.direct_response", category: "envoy.filters.network", messages: ["envoy.extensions.filters.network.direct_response.v3.Config"], load: () => import("./network_filters/direct_response/config.ts") },
+  { name: "envoy.filters.network.connection_limit", category: "envoy.filters.network", messages: ["envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit"], load: () => import("./network_filters/connection_limit/config.ts") },
+  { name: "envoy.filters.network.local_ratelimit", category: "envoy.filters.network", messages: ["envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit"], load: () => import("./network_filters/local_ratelimit/config.ts") },
+  { name: "envoy.filters.network.sni_cluster", category: "envoy.filters.network", messages: ["envoy.extensions.filters.network.sni_cluster.v3.SniCluster"], load: () => import("./network_filters/sni_cluster/config.ts") },
+  // ---- listener filters
+  { name: "envoy.filters.listener.tls_inspector", category: "envoy.filters.listener", messages: ["envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"], load: () => import("./listener_filters/tls_inspector/config.ts") },
+  { name: "envoy.filters.listener.http_inspector", category: "envoy.filters.listener", messages: ["envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"], load: () => import("./listener_filters/http_inspector/config.ts") },
+  { name: "envoy.filters.listener.proxy_protocol", category: "envoy.filters.listener", messages: ["envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"], load: () => import("./listener_filters/proxy_protocol/config.ts") },
+  { name: "envoy.filters.listener.local_ratelimit", category: "envoy.filters.listener", messages: ["envoy.extensions.filters.listener.local_ratelimit.v3.LocalRateLimit"], load: () => import("./listener_filters/local_ratelimit/config.ts") },
   // ---- http filters
   {
     name: "envoy.filters.http.router",

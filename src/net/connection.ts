@@ -57,6 +57,8 @@ export interface Connection {
   /** Bytes over its life, for connection logs. */
   readonly bytesReceived: number;
   readonly bytesSent: number;
+  /** The peer broke the connection off (RST) rather than ending it. */
+  readonly wasReset?: boolean;
 
   setReadFilter(filter: ReadFilter): void;
   addCallbacks(callbacks: ConnectionCallbacks): void;

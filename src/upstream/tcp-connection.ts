@@ -36,6 +36,8 @@ export class TcpRequest implements PoolRequest, ConnectionCallbacks {
     stats.upstream_cx_active.inc();
     host.stats.cx_total.inc();
     host.stats.cx_active.inc();
+    stats.upstream_rq_pending_total.inc();
+    stats.upstream_rq_pending_active.inc();
     this.#startedMs = cluster.now();
     const { transport } = host;
     this.#connection = connect(host.address, {
@@ -48,6 +50,8 @@ export class TcpRequest implements PoolRequest, ConnectionCallbacks {
       bindAddress: settings.bindAddress,
       keepAlive: settings.keepAlive,
     });
+    this.#connection.receivedCounter = stats.upstream_cx_rx_bytes_total;
+    this.#connection.sentCounter = stats.upstream_cx_tx_bytes_total;
     this.#connection.addCallbacks(this);
     this.#timer = timers.createTimer(() => {
       this.#timedOut = true;
@@ -73,6 +77,12 @@ export class TcpRequest implements PoolRequest, ConnectionCallbacks {
       stats.upstream_cx_connect_ms.record(Math.round(this.#connectedMs - this.#startedMs));
       const callbacks = this.#callbacks;
       this.#callbacks = undefined;
+      // Envoy counts the connection's one user as a request.
+      stats.upstream_rq_pending_active.dec();
+      stats.upstream_rq_total.inc();
+      stats.upstream_rq_active.inc();
+      this.#host.stats.rq_total.inc();
+      this.#host.stats.rq_active.inc();
       callbacks?.onPoolReady(this.#connection, this.#host);
       return;
     }
@@ -84,10 +94,10 @@ export class TcpRequest implements PoolRequest, ConnectionCallbacks {
     (event === "remote_close" ? stats.upstream_cx_destroy_remote : stats.upstream_cx_destroy_local).inc();
     this.#host.stats.cx_active.dec();
     this.#cluster.resourceManager(this.#priority).releaseConnection();
-    stats.upstream_cx_rx_bytes_total.add(this.#connection.bytesReceived);
-    stats.upstream_cx_tx_bytes_total.add(this.#connection.bytesSent);
     if (this.#connectedMs === 0) {
       stats.upstream_cx_connect_fail.inc();
+      stats.upstream_rq_pending_active.dec();
+      if (this.#callbacks !== undefined) stats.upstream_rq_pending_failure_eject.inc();
       if (this.#connection.bindFailed) stats.bind_errors.inc();
       this.#host.stats.cx_connect_fail.inc();
       const callbacks = this.#callbacks;
@@ -99,6 +109,10 @@ export class TcpRequest implements PoolRequest, ConnectionCallbacks {
       );
       return;
     }
+    stats.upstream_rq_active.dec();
+    this.#host.stats.rq_active.dec();
+    stats.upstream_cx_destroy_with_active_rq.inc();
+    (event === "remote_close" ? stats.upstream_cx_destroy_remote_with_active_rq : stats.upstream_cx_destroy_local_with_active_rq).inc();
     stats.upstream_cx_length_ms.record(Math.round(this.#cluster.now() - this.#connectedMs));
   }
 

@@ -1,0 +1,21 @@
+/** type.v3.TokenBucket of the connection rate limits. */
+import { durationMs } from "../config/message.ts";
+import type { TokenBucket } from "../config/schema/types/envoy.type.v3.d.ts";
+import type { CompileContext, Honours } from "./extension.ts";
+import { SharedTokenBucket } from "./shared-cells.ts";
+
+export const honours: Honours = { "envoy.type.v3.TokenBucket": "*" };
+
+const minFillMs = 50;
+
+/** Reports what Envoy refuses; a missing bucket is the loader's finding. */
+export function compileTokenBucket(message: TokenBucket | undefined, owner: object, context: CompileContext): SharedTokenBucket {
+  const fillMs = durationMs(message?.fillInterval, minFillMs);
+  if (fillMs < minFillMs)
+    context.report(message ?? owner, "fill_interval", {
+      code: "OR2112",
+      text: `local rate limit token bucket fill timer must be >= ${minFillMs}ms`,
+      hint: "fill less often, with more tokens",
+    });
+  return new SharedTokenBucket(owner, message?.maxTokens ?? 1, message?.tokensPerFill ?? 1, Math.max(fillMs, minFillMs));
+}
