@@ -12,6 +12,7 @@ import { getLogger } from "../log/log.ts";
 import { anonymousPipe, ipAddress, pipeAddress } from "./address.ts";
 import type { Address, CloseKind, Connection, ConnectionCallbacks, ConnectionEvent, ReadFilter, TlsInfo } from "./connection.ts";
 import { downstreamBuffers, type ReadBuffers, upstreamBuffers } from "./read-buffers.ts";
+import type { Counter } from "../stats/stats.ts";
 import type { Timer, TimerWheel } from "./timer-wheel.ts";
 import { type ClientHello, parseClientHello } from "./tls/client-hello.ts";
 import { sentCertificates } from "./tls/peer-chain.ts";
@@ -42,6 +43,10 @@ export class SocketConnection implements Connection {
   state: ConnectionState;
   bytesReceived = 0;
   bytesSent = 0;
+  wasReset = false;
+  /** Counted while it lives, where someone else does not. */
+  receivedCounter: Counter | undefined = undefined;
+  sentCounter: Counter | undefined = undefined;
   remoteAddress: Address;
   localAddress: Address;
   readonly directRemoteAddress: Address;
@@ -88,6 +93,7 @@ export class SocketConnection implements Connection {
   onRead(length: number, buffer: Uint8Array): boolean {
     const chunk = (buffer as Buffer).subarray(0, length);
     this.bytesReceived += length;
+    this.receivedCounter?.add(length);
     if (this.#readDisabled > 0 || this.#filter === undefined) {
       (this.#held ??= []).push(Buffer.from(chunk));
       return false;
@@ -125,6 +131,7 @@ export class SocketConnection implements Connection {
     const length = data.length;
     if (length > 0) {
       this.bytesSent += length;
+      this.sentCounter?.add(length);
       if (typeof data === "string") {
         this.#pending += data;
         this.#cork();
@@ -226,6 +233,7 @@ export class SocketConnection implements Connection {
     if (socket instanceof TLSSocket) {
       socket.on("data", (chunk: Buffer) => {
         this.bytesReceived += chunk.length;
+        this.receivedCounter?.add(chunk.length);
         if (this.#readDisabled > 0 || this.#filter === undefined) (this.#held ??= []).push(chunk);
         else this.#deliver(chunk, false);
       });
@@ -254,6 +262,7 @@ export class SocketConnection implements Connection {
   }
 
   #onError(error: NodeJS.ErrnoException): void {
+    if (error.code === "ECONNRESET" || error.code === "EPIPE") this.wasReset = true;
     const connecting = this.state === "connecting";
     if (connecting && error.syscall === "bind") {
       this.bindFailed = true;
