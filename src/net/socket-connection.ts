@@ -69,6 +69,7 @@ export class SocketConnection implements Connection {
   #ended = false;
   #delayedCloseMs = 1000;
   #closeTimer: Timer | undefined = undefined;
+  #watching = false;
   #releasePinned: (() => void) | undefined = undefined;
   #connecting: boolean;
   /** Bytes that arrived while reading was disabled (TLS, or a chunk that was under way). */
@@ -168,7 +169,7 @@ export class SocketConnection implements Connection {
     if (this.state === "closed") return;
     if (details !== "" && log.debugEnabled) log.debug(`[C${this.id}] closing: ${details}`);
     if (this.state === "connecting" || kind === "abort") {
-      if (kind === "abort" && this.state !== "connecting") this.#socket.resetAndDestroy();
+      if (kind === "abort" && this.state === "open") this.#reset();
       else this.#socket.destroy();
       this.#finish("local_close");
       return;
@@ -227,9 +228,12 @@ export class SocketConnection implements Connection {
 
   #listen(socket: Socket): void {
     socket.on("error", (error: NodeJS.ErrnoException) => this.#onError(error));
-    socket.on("close", () => this.#finish(this.bindFailed ? "local_close" : "remote_close"));
+    socket.on("close", () => {
+      this.#finish(this.bindFailed ? "local_close" : "remote_close");
+      this.#buffers.unregister(socket);
+      this.#unpin();
+    });
     socket.on("end", () => this.#onEnd());
-    socket.on("drain", () => this.#onDrain());
     if (socket instanceof TLSSocket) {
       socket.on("data", (chunk: Buffer) => {
         this.bytesReceived += chunk.length;
@@ -290,13 +294,37 @@ export class SocketConnection implements Connection {
     if (this.#held !== undefined) this.#releaseHeld();
     // What we still had to say is lost on a peer that has closed both ways; one that only closed its sending side gets it.
     this.#flushPending();
-    this.#socket.end();
-    if (this.#socket.writableLength === 0) this.#socket.destroy();
+    const socket = this.#socket;
+    socket.end();
+    if (socket.writableLength === 0) socket.destroy();
+    else this.#timers.createTimer(() => socket.destroy()).enable(Math.max(this.#delayedCloseMs, 1000));
     this.#finish("remote_close");
   }
 
-  #onDrain(): void {
-    this.#unpin();
+  /** Node's resetAndDestroy() waits until all is written, which a peer that does not read never lets happen. Covered by socket-connection.test.ts. */
+  #reset(): void {
+    const socket = this.#socket;
+    if (this.remoteAddress.kind === "ip" && !(socket instanceof TLSSocket)) (socket as Socket & { resetAndClosing: boolean }).resetAndClosing = true;
+    socket.destroy();
+  }
+
+  /** Hears when what is written has left. Node's own "drain" comes only above its own mark, which is not ours. */
+  #watchWrites(): void {
+    const socket = this.#socket;
+    if (this.#watching || socket.destroyed) return;
+    this.#watching = true;
+    const done = (): void => {
+      this.#watching = false;
+      this.#onWritten();
+    };
+    // An empty write is done when all before it are.
+    if (socket.writableEnded) socket.once("finish", done);
+    else socket.write(empty, done);
+  }
+
+  #onWritten(): void {
+    if (this.#socket.writableLength > 0) this.#watchWrites();
+    else this.#unpin();
     if (this.#aboveHigh && this.writeBuffered <= this.#limit / 2) {
       this.#aboveHigh = false;
       for (const callbacks of this.#callbacks.slice()) callbacks.onBelowWriteBufferLowWatermark();
@@ -314,8 +342,8 @@ export class SocketConnection implements Connection {
     if (this.state === "closed") return;
     this.state = "closed";
     this.#closeTimer?.disable();
-    this.#buffers.unregister(this.#socket);
-    this.#unpin();
+    // What is on its way out still refers to the memory it was written from: until the socket is closed.
+    if (this.#socket.destroyed) this.#unpin();
     this.#held = undefined;
     this.#pending = "";
     this.#emit(event);
@@ -375,6 +403,7 @@ export class SocketConnection implements Connection {
     this.#pending = "";
     if (this.#socket.destroyed) return;
     this.#socket.write(text, "latin1");
+    if (this.#socket.writableLength > 0) this.#watchWrites();
   }
 
   #writeChunk(chunk: Buffer): void {
@@ -392,9 +421,11 @@ export class SocketConnection implements Connection {
       socket.write(chunk);
       socket.uncork();
     } else socket.write(chunk);
+    if (socket.writableLength === 0) return;
+    this.#watchWrites();
     // TLS copies what it could not encrypt at once; plain sockets refer to our memory until the kernel has taken it.
-    if (shared?.owns(chunk) && socket.writableLength > 0 && !tls) {
-      const release = shared.pin();
+    if (shared?.owns(chunk) && !tls) {
+      const release = shared.pin(chunk);
       const before = this.#releasePinned;
       this.#releasePinned =
         before === undefined
@@ -507,7 +538,8 @@ export function acceptPlain(accepted: Socket, options: SocketConnectionOptions, 
   const socket = new Socket({
     handle,
     allowHalfOpen: true,
-    onread: { buffer: downstreamBuffers.next, callback: (length: number, buffer: Uint8Array) => connection?.onRead(length, buffer) ?? false },
+    // The pool's buffer, not the one that is passed: after a pin the socket reads into another than its stream remembers.
+    onread: { buffer: downstreamBuffers.next, callback: (length: number) => connection?.onRead(length, downstreamBuffers.current) ?? false },
   } as ConstructorParameters<typeof Socket>[0]);
   connection = new SocketConnection(socket, options, false);
   if (unread !== undefined) connection.unread(unread);
@@ -625,7 +657,7 @@ export function connect(address: Address, options: ConnectOptions): SocketConnec
     ...from,
     noDelay: true,
     allowHalfOpen: true,
-    onread: { buffer: upstreamBuffers.next, callback: (length: number, buffer: Uint8Array) => connection?.onRead(length, buffer) ?? false },
+    onread: { buffer: upstreamBuffers.next, callback: (length: number) => connection?.onRead(length, upstreamBuffers.current) ?? false },
   } as unknown as Parameters<typeof createConnection>[0]);
   if (options.keepAlive !== undefined) keepAlive(socket, options.keepAlive);
   connection = new SocketConnection(socket, { ...options, remoteAddress: address }, true);
