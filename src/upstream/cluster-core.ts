@@ -94,6 +94,7 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster {
       runtime: environment.runtime,
       now: () => environment.timers.clock.now(),
       random: Math.random,
+      tableScope: environment.workerIndex <= 0 ? settings.scope : undefined,
       panicCounter: this.stats["lb_healthy_panic"] as Counter,
     });
     this.#cells = new SharedArrayBuffer(cellsSize(environment.concurrency));

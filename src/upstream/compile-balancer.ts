@@ -4,17 +4,30 @@ import type { Cluster, LoadBalancingPolicy } from "../config/schema/types/envoy.
 import type { RuntimeDouble } from "../config/schema/types/envoy.config.core.v3.d.ts";
 import type { LocalityLbConfig } from "../config/schema/types/envoy.extensions.load_balancing_policies.common.v3.d.ts";
 import type { LeastRequest } from "../config/schema/types/envoy.extensions.load_balancing_policies.least_request.v3.d.ts";
+import type { Maglev } from "../config/schema/types/envoy.extensions.load_balancing_policies.maglev.v3.d.ts";
 import type { Random } from "../config/schema/types/envoy.extensions.load_balancing_policies.random.v3.d.ts";
+import type { RingHash } from "../config/schema/types/envoy.extensions.load_balancing_policies.ring_hash.v3.d.ts";
 import type { RoundRobin } from "../config/schema/types/envoy.extensions.load_balancing_policies.round_robin.v3.d.ts";
 import type { WrrLocality } from "../config/schema/types/envoy.extensions.load_balancing_policies.wrr_locality.v3.d.ts";
 import type { CompileContext, Honours } from "../extensions/extension.ts";
-import type { CompiledCluster, RuntimeNumber, SlowStart } from "./settings.ts";
+import type { CompiledCluster, HashSettings, RuntimeNumber, SlowStart } from "./settings.ts";
 
 const pkg = "envoy.config.cluster.v3.";
 const policies = "envoy.extensions.load_balancing_policies.";
 
 export const honours: Honours = {
-  [`${pkg}Cluster`]: ["lb_policy", "load_balancing_policy", "least_request_lb_config", "round_robin_lb_config", "common_lb_config"],
+  [`${pkg}Cluster`]: [
+    "lb_policy",
+    "load_balancing_policy",
+    "least_request_lb_config",
+    "round_robin_lb_config",
+    "ring_hash_lb_config",
+    "maglev_lb_config",
+    "common_lb_config",
+  ],
+  [`${pkg}Cluster.RingHashLbConfig`]: "*",
+  [`${pkg}Cluster.MaglevLbConfig`]: "*",
+  [`${pkg}Cluster.CommonLbConfig.ConsistentHashingLbConfig`]: ["use_hostname_for_hashing"],
   [`${pkg}Cluster.LeastRequestLbConfig`]: "*",
   [`${pkg}Cluster.RoundRobinLbConfig`]: "*",
   [`${pkg}Cluster.SlowStartConfig`]: "*",
@@ -25,6 +38,7 @@ export const honours: Honours = {
     "locality_weighted_lb_config",
     "ignore_new_hosts_until_first_hc",
     "close_connections_on_host_set_change",
+    "consistent_hashing_lb_config",
   ],
   [`${pkg}Cluster.CommonLbConfig.LocalityWeightedLbConfig`]: "*",
   [`${pkg}LoadBalancingPolicy`]: "*",
@@ -36,15 +50,26 @@ export const honours: Honours = {
   [`${policies}common.v3.LocalityLbConfig`]: ["locality_weighted_lb_config"],
   [`${policies}common.v3.LocalityLbConfig.LocalityWeightedLbConfig`]: "*",
   [`${policies}common.v3.SlowStartConfig`]: "*",
+  [`${policies}common.v3.ConsistentHashingLbConfig`]: ["use_hostname_for_hashing"],
+  [`${policies}ring_hash.v3.RingHash`]: [
+    "hash_function",
+    "minimum_ring_size",
+    "maximum_ring_size",
+    "use_hostname_for_hashing",
+    "consistent_hashing_lb_config",
+    "locality_weighted_lb_config",
+  ],
+  [`${policies}maglev.v3.Maglev`]: "*",
   "envoy.config.core.v3.TypedExtensionConfig": "*",
   "envoy.config.core.v3.RuntimeDouble": "*",
   "envoy.type.v3.Percent": "*",
 };
 
-export type BalancerSettings = Pick<CompiledCluster, "balancer" | "choiceCount" | "fullScan" | "activeRequestBias" | "slowStart" | "localityWeighted">;
+export type BalancerSettings = Pick<CompiledCluster, "balancer" | "hash" | "choiceCount" | "fullScan" | "activeRequestBias" | "slowStart" | "localityWeighted">;
 
 const plain: BalancerSettings = {
   balancer: "round_robin",
+  hash: undefined,
   choiceCount: 2,
   fullScan: false,
   activeRequestBias: { value: 1, runtimeKey: "" },
@@ -71,6 +96,17 @@ export function compileBalancer(message: Cluster, context: CompileContext): Bala
         slowStart: slowStartOf(slowStartConfig),
       };
     }
+    case 2: {
+      const ring = lbConfig.case === "ringHashLbConfig" ? lbConfig.value : undefined;
+      const hashFunction = ring?.hashFunction === 1 ? "murmur_hash_2" : "xx_hash";
+      return { ...plain, localityWeighted, hash: ringHash(ring, hashFunction, hashesNames(message), message, context) };
+    }
+    case 5:
+      return {
+        ...plain,
+        localityWeighted,
+        hash: maglev(lbConfig.case === "maglevLbConfig" ? lbConfig.value : undefined, hashesNames(message), message, context),
+      };
     case 3:
       return { ...plain, balancer: "random", localityWeighted };
     case 7:
@@ -80,23 +116,13 @@ export function compileBalancer(message: Cluster, context: CompileContext): Bala
         hint: "add load_balancing_policy, or choose ROUND_ROBIN",
       });
       return plain;
-    default: {
-      const names: Readonly<Record<number, string>> = { 2: "RING_HASH", 5: "MAGLEV", 6: "CLUSTER_PROVIDED" };
-      const name = names[message.lbPolicy] ?? String(message.lbPolicy);
-      if (message.lbPolicy === 6)
-        context.report(message, "lb_policy", {
-          code: "OR3037",
-          text: `cluster: LB policy CLUSTER_PROVIDED for cluster '${message.name}' is not allowed: its type provides none`,
-          hint: "use ROUND_ROBIN",
-        });
-      else
-        context.report(message, "lb_policy", {
-          code: "OR4003",
-          text: `lb_policy ${name} is not supported yet`,
-          hint: "supported: ROUND_ROBIN, RANDOM, LEAST_REQUEST",
-        });
+    default:
+      context.report(message, "lb_policy", {
+        code: "OR3037",
+        text: `cluster: LB policy CLUSTER_PROVIDED for cluster '${message.name}' is not allowed: its type provides none`,
+        hint: "use ROUND_ROBIN",
+      });
       return plain;
-    }
   }
 }
 
@@ -114,6 +140,7 @@ function fromPolicies(message: Cluster, listed: LoadBalancingPolicy, context: Co
       case `${policies}least_request.v3.LeastRequest`: {
         const { choiceCount, activeRequestBias, slowStartConfig, localityLbConfig, enableFullScan, selectionMethod } = config as LeastRequest;
         return {
+          ...plain,
           balancer: "least_request",
           choiceCount: choiceCount ?? 2,
           fullScan: selectionMethod === 1 || enableFullScan === true,
@@ -121,6 +148,17 @@ function fromPolicies(message: Cluster, listed: LoadBalancingPolicy, context: Co
           slowStart: slowStartOf(slowStartConfig),
           localityWeighted: isWeighted(localityLbConfig),
         };
+      }
+      case `${policies}ring_hash.v3.RingHash`: {
+        const ring = config as RingHash;
+        const byHostname = ring.consistentHashingLbConfig?.useHostnameForHashing ?? ring.useHostnameForHashing;
+        const hash = ringHash(ring, ring.hashFunction === 2 ? "murmur_hash_2" : "xx_hash", byHostname, message, context);
+        return { ...plain, localityWeighted: ring.localityWeightedLbConfig !== undefined, hash };
+      }
+      case `${policies}maglev.v3.Maglev`: {
+        const table = config as Maglev;
+        const hash = maglev(table, table.consistentHashingLbConfig?.useHostnameForHashing ?? false, message, context);
+        return { ...plain, localityWeighted: table.localityWeightedLbConfig !== undefined, hash };
       }
       case `${policies}wrr_locality.v3.WrrLocality`: {
         const inner = (config as WrrLocality).endpointPickingPolicy;
@@ -132,9 +170,52 @@ function fromPolicies(message: Cluster, listed: LoadBalancingPolicy, context: Co
   context.report(message, "load_balancing_policy", {
     code: "OR4002",
     text: `cluster: didn't find a registered load balancer factory for cluster: '${message.name}' with names from [${names}]`,
-    hint: "supported: round_robin, random, least_request, wrr_locality",
+    hint: "supported: round_robin, random, least_request, ring_hash, maglev, wrr_locality",
   });
   return plain;
+}
+
+function hashesNames(message: Cluster): boolean {
+  return message.commonLbConfig?.consistentHashingLbConfig?.useHostnameForHashing ?? false;
+}
+
+/** Envoy's defaults and largest sizes. */
+const maxRingSize = 8 * 1024 * 1024;
+const defaultTableSize = 65537;
+
+function ringHash(
+  ring: { minimumRingSize?: bigint | undefined; maximumRingSize?: bigint | undefined } | undefined,
+  hashFunction: HashSettings["hashFunction"],
+  byHostname: boolean,
+  message: Cluster,
+  context: CompileContext,
+): HashSettings {
+  const minimumRingSize = Number(ring?.minimumRingSize ?? 1024n);
+  const maximumRingSize = Number(ring?.maximumRingSize ?? BigInt(maxRingSize));
+  if (minimumRingSize > maximumRingSize)
+    context.report(message, message.lbConfig.case === undefined ? "load_balancing_policy" : "ring_hash_lb_config", {
+      code: "OR3039",
+      text: `ring hash: minimum_ring_size (${minimumRingSize}) > maximum_ring_size (${maximumRingSize})`,
+    });
+  return { kind: "ring_hash", hashFunction, minimumRingSize, maximumRingSize, tableSize: defaultTableSize, byHostname };
+}
+
+function maglev(table: { tableSize?: bigint | undefined } | undefined, byHostname: boolean, message: Cluster, context: CompileContext): HashSettings {
+  const tableSize = Number(table?.tableSize ?? BigInt(defaultTableSize));
+  if (!isPrime(tableSize))
+    context.report(message, message.lbConfig.case === undefined ? "load_balancing_policy" : "maglev_lb_config", {
+      code: "OR3040",
+      text: `The table size of maglev must be prime number: ${tableSize}`,
+      hint: "leave table_size out, or take 65537",
+    });
+  return { kind: "maglev", hashFunction: "xx_hash", minimumRingSize: 0, maximumRingSize: 0, tableSize, byHostname };
+}
+
+/** For numbers up to some millions. */
+function isPrime(number: number): boolean {
+  if (number < 2) return false;
+  for (let divisor = 2; divisor * divisor <= number; divisor++) if (number % divisor === 0) return false;
+  return true;
 }
 
 function isWeighted(config: LocalityLbConfig | undefined): boolean {

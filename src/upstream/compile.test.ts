@@ -113,7 +113,15 @@ test("LOGICAL_DNS has exactly one endpoint", () => {
 test("what is missing or not there is said", () => {
   assert.match(findings({})[0], /cluster 'service' has no load_assignment/);
   assert.match(findings({ type: "EDS" })[0], /cannot create an EDS cluster without an EDS config/);
-  assert.match(findings({ lb_policy: "MAGLEV", load_assignment: assignment(80) })[0], /lb_policy MAGLEV is not supported yet/);
+  assert.match(
+    findings({ lb_policy: "MAGLEV", maglev_lb_config: { table_size: 100 }, load_assignment: assignment(80) })[0],
+    /table size of maglev must be prime number: 100/,
+  );
+  const ring = { minimum_ring_size: 20, maximum_ring_size: 10 };
+  assert.match(
+    findings({ lb_policy: "RING_HASH", ring_hash_lb_config: ring, load_assignment: assignment(80) })[0],
+    /minimum_ring_size \(20\) > maximum_ring_size \(10\)/,
+  );
   assert.match(findings({ lb_policy: "CLUSTER_PROVIDED", load_assignment: assignment(80) })[0], /CLUSTER_PROVIDED/);
   assert.match(findings({ lb_policy: "LOAD_BALANCING_POLICY_CONFIG", load_assignment: assignment(80) })[0], /needs load_balancing_policy/);
   assert.match(
@@ -155,15 +163,17 @@ test("HttpProtocolOptions win over the fields of the cluster itself", () => {
 
 test("the first load balancing policy that is known counts", () => {
   const of = (...policies: object[]): CompiledCluster => compiled({ load_assignment: assignment(80), load_balancing_policy: { policies } });
-  assert.equal(of(policy("maglev", "maglev.v3.Maglev"), policy("random", "random.v3.Random")).balancer, "random");
+  assert.equal(of(policy("provided", "cluster_provided.v3.ClusterProvided"), policy("random", "random.v3.Random")).balancer, "random");
   const least = of(policy("least", "least_request.v3.LeastRequest", { choice_count: 5, locality_lb_config: { locality_weighted_lb_config: {} } }));
   assert.deepEqual([least.balancer, least.choiceCount, least.localityWeighted], ["least_request", 5, true]);
+  assert.equal(of(policy("maglev", "maglev.v3.Maglev", { table_size: 101 })).hash?.tableSize, 101);
+  assert.equal(of(policy("ring", "ring_hash.v3.RingHash", { hash_function: "MURMUR_HASH_2" })).hash?.hashFunction, "murmur_hash_2");
   const inner = { endpoint_picking_policy: { policies: [policy("random", "random.v3.Random")] } };
   const wrapped = of(policy("wrr", "wrr_locality.v3.WrrLocality", inner));
   assert.deepEqual([wrapped.balancer, wrapped.localityWeighted], ["random", true]);
   assert.match(
-    findings({ load_assignment: assignment(80), load_balancing_policy: { policies: [policy("maglev", "maglev.v3.Maglev")] } })[0],
-    /didn't find a registered load balancer factory.*\[maglev\]/,
+    findings({ load_assignment: assignment(80), load_balancing_policy: { policies: [policy("provided", "cluster_provided.v3.ClusterProvided")] } })[0],
+    /didn't find a registered load balancer factory.*\[provided\]/,
   );
 });
 

@@ -64,7 +64,8 @@ function before(a: { readonly deadline: number; readonly order: number }, b: { r
 }
 
 export interface HostPicker {
-  pick(): Host;
+  /** `hash`, `attempt`: what hash tables choose by. */
+  pick(hash: bigint, attempt: number): Host;
 }
 
 /** For a list that is not empty. */
@@ -141,7 +142,7 @@ class WeightedHosts implements HostPicker {
   }
 
   pick(): Host {
-    return this.#environment.now() >= this.#grownAtMs ? this.#fallback.pick() : this.#cycle.take();
+    return this.#environment.now() >= this.#grownAtMs ? this.#fallback.pick(0n, 0) : this.#cycle.take();
   }
 
   #weight(host: BalancedHost): number {

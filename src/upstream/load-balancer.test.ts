@@ -33,7 +33,13 @@ class Bed {
         return bed.snapshot;
       },
     };
-    this.balancer = new LoadBalancer(cluster.settings, { panicCounter: this.panics, random: chance(), runtime, now: () => this.nowMs });
+    this.balancer = new LoadBalancer(cluster.settings, {
+      tableScope: cluster.stats.scope("lb"),
+      panicCounter: this.panics,
+      random: chance(),
+      runtime,
+      now: () => this.nowMs,
+    });
     this.balancer.update(this.hosts);
   }
 
@@ -197,7 +203,7 @@ test("slow start gives a new host its share little by little", () => {
     now: () => nowMs,
     random: () => 0,
   });
-  const share = (): number => Array.from({ length: 100 }, () => picker.pick()).filter((host) => host === young).length;
+  const share = (): number => Array.from({ length: 100 }, () => picker.pick(0n, 0)).filter((host) => host === young).length;
   const early = share();
   assert.ok(early >= 10 && early <= 20, String(early)); // 10 % against 50 %
   nowMs += 10_000;

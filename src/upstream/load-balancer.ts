@@ -3,7 +3,8 @@
  * then a host of it by the policy.
  * https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/upstream/load_balancing/priority
  */
-import type { Counter } from "../stats/stats.ts";
+import type { Counter, StatsScope } from "../stats/stats.ts";
+import { HashTableStats, hashTable } from "./consistent-hash.ts";
 import { type BalancedHost, type HostPicker, hostPicker, type PickerEnvironment, WeightedCycle } from "./host-pickers.ts";
 import type { CompiledCluster } from "./settings.ts";
 import type { Host, LoadBalancerContext } from "./upstream.ts";
@@ -28,6 +29,8 @@ interface Group {
 
 export interface LoadBalancerOptions extends Omit<PickerEnvironment, "settings"> {
   readonly panicCounter: Counter;
+  /** Where sizes of hash tables are shown: by one thread only. */
+  readonly tableScope: StatsScope | undefined;
 }
 
 export class LoadBalancer {
@@ -38,12 +41,14 @@ export class LoadBalancer {
   #hosts: readonly BalancedHost[] = [];
   #levels: readonly Level[] = [];
   #panicThreshold = -1;
+  readonly #tableStats: HashTableStats | undefined;
 
   constructor(settings: CompiledCluster, options: LoadBalancerOptions) {
     this.#settings = settings;
     this.#options = options;
     this.#random = options.random;
     this.#environment = { settings, runtime: options.runtime, now: options.now, random: options.random };
+    this.#tableStats = settings.hash === undefined || options.tableScope === undefined ? undefined : new HashTableStats(options.tableScope, settings.hash.kind);
     this.update([]);
   }
 
@@ -62,9 +67,10 @@ export class LoadBalancer {
     });
     const shares = loadShares(groups, this.#settings, this.#panicThreshold);
     this.#levels = groups.map(({ all, healthy, degraded }, i) => ({
-      all: this.#picker(all, all, false),
-      healthy: this.#picker(healthy, all, true),
-      degraded: this.#picker(degraded, all, true),
+      // Only what can be asked for is made: hash tables are large.
+      all: shares.panic[i] ? this.#picker(all, all, false) : undefined,
+      healthy: shares.panic[i] ? undefined : this.#picker(healthy, all, true),
+      degraded: shares.panic[i] || shares.degraded[i] === 0 ? undefined : this.#picker(degraded, all, true),
       panic: shares.panic[i],
       healthyShare: shares.healthy[i],
       degradedShare: shares.degraded[i],
@@ -74,10 +80,11 @@ export class LoadBalancer {
   choose(context: LoadBalancerContext): Host | undefined {
     // The threshold may have been changed by runtime.
     if (this.#readPanicThreshold() !== this.#panicThreshold) this.update(this.#hosts);
-    let host = this.#chooseOnce();
+    const hash = this.#settings.hash === undefined ? undefined : (context.hash ?? this.#randomHash());
+    let host = this.#chooseOnce(hash, 0);
     // Retries may want another host than those tried.
-    for (let attempts = context.hostSelectionMaxAttempts; host !== undefined && attempts > 0 && context.shouldSelectAnotherHost(host); attempts--)
-      host = this.#chooseOnce() ?? host;
+    for (let attempt = 1; host !== undefined && attempt <= context.hostSelectionMaxAttempts && context.shouldSelectAnotherHost(host); attempt++)
+      host = this.#chooseOnce(hash, attempt) ?? host;
     return host;
   }
 
@@ -85,12 +92,17 @@ export class LoadBalancer {
     return Math.min(100, this.#options.runtime.snapshot.number("upstream.healthy_panic_threshold", this.#settings.panicThresholdPercent));
   }
 
-  #chooseOnce(): Host | undefined {
+  #randomHash(): bigint {
+    return (BigInt(Math.floor(this.#random() * 2 ** 32)) << 32n) | BigInt(Math.floor(this.#random() * 2 ** 32));
+  }
+
+  #chooseOnce(hash: bigint | undefined, attempt: number): Host | undefined {
     const levels = this.#levels;
     let level = levels[0];
     let degraded = false;
     if (level.healthyShare < 100) {
-      let point = Math.floor(this.#random() * 100) + 1;
+      // One key stays at one level, too.
+      let point = (hash === undefined ? Math.floor(this.#random() * 100) : Number(hash % 100n)) + 1;
       let found = false;
       for (let i = 0; !found && i < levels.length; i++) {
         point -= levels[i].healthyShare;
@@ -108,14 +120,19 @@ export class LoadBalancer {
     }
     if (level.panic) {
       this.#options.panicCounter.inc();
-      return this.#settings.failTrafficOnPanic ? undefined : level.all?.pick();
+      return this.#settings.failTrafficOnPanic ? undefined : level.all?.pick(hash ?? 0n, attempt);
     }
-    return (degraded ? level.degraded : level.healthy)?.pick();
+    return (degraded ? level.degraded : level.healthy)?.pick(hash ?? 0n, attempt);
   }
 
   /** `members`: all hosts of the level, healthy or not: a locality that lost hosts gets less. */
   #picker(hosts: readonly BalancedHost[], members: readonly BalancedHost[], byLocality: boolean): HostPicker | undefined {
     if (hosts.length === 0) return undefined;
+    const { hash } = this.#settings;
+    if (hash !== undefined) {
+      const table = hashTable(hosts, hash, byLocality && this.#settings.localityWeighted, this.#tableStats);
+      return { pick: (key, attempt) => table.choose(key, attempt) };
+    }
     if (!byLocality || !this.#settings.localityWeighted) return hostPicker(hosts, this.#environment);
     const localities: { readonly picker: HostPicker; readonly weight: number }[] = [];
     for (const [key, list] of byKey(hosts)) {
@@ -128,7 +145,7 @@ export class LoadBalancer {
     if (localities.length === 0) return hostPicker(hosts, this.#environment);
     if (localities.length === 1) return localities[0].picker;
     const cycle = new WeightedCycle(localities, (locality) => locality.weight, this.#random);
-    return { pick: () => cycle.take().picker.pick() };
+    return { pick: (hash, attempt) => cycle.take().picker.pick(hash, attempt) };
   }
 }
 

@@ -29,6 +29,18 @@ export interface RuntimeNumber {
   readonly runtimeKey: string;
 }
 
+/** Ring hash and Maglev. */
+export interface HashSettings {
+  readonly kind: "ring_hash" | "maglev";
+  readonly hashFunction: "xx_hash" | "murmur_hash_2";
+  readonly minimumRingSize: number;
+  readonly maximumRingSize: number;
+  /** A prime number. */
+  readonly tableSize: number;
+  /** Hosts are hashed by their names instead of their addresses. */
+  readonly byHostname: boolean;
+}
+
 /** New hosts get their share little by little. */
 export interface SlowStart {
   readonly windowMs: number;
@@ -71,6 +83,8 @@ export interface CompiledCluster {
   /** Membership as it is expected to change: hosts of DNS clusters have a largest weight that is shown. */
   readonly discovery: "static" | "strict_dns" | "logical_dns";
   readonly balancer: "round_robin" | "random" | "least_request";
+  /** Hosts are chosen by the hash of the request, where it has one. */
+  readonly hash: HashSettings | undefined;
   /** Hosts looked at by least_request. */
   readonly choiceCount: number;
   /** least_request looks at all hosts. */
