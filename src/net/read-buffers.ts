@@ -21,7 +21,8 @@ export class ReadBuffers {
   current: Buffer = Buffer.allocUnsafeSlow(bufferBytes);
   readonly #sockets = new Set<Socket>();
   readonly #spare: Buffer[] = [];
-  #pinned = 0;
+  /** Buffers that are written from, by their memory, with how many writes refer to each. */
+  readonly #pinned = new Map<ArrayBufferLike, { readonly buffer: Buffer; writes: number }>();
 
   /** For net.Socket's `onread.buffer`. */
   readonly next = (): Buffer => this.current;
@@ -34,31 +35,37 @@ export class ReadBuffers {
     this.#sockets.delete(socket);
   }
 
-  /** Whether memory of `chunk` is the buffer that the next read overwrites. */
+  /** Whether memory of `chunk` will be overwritten by a later read: it is the buffer of the next read, or one that is free again once its writes are done. */
   owns(chunk: Buffer): boolean {
-    return chunk.buffer === this.current.buffer;
+    return chunk.buffer === this.current.buffer || (this.#pinned.size > 0 && this.#pinned.has(chunk.buffer));
   }
 
   /** May a chunk be written without a copy? Not when too many buffers wait for slow peers. */
   get mayPin(): boolean {
-    return this.#pinned < maxPinned;
+    return this.#pinned.size < maxPinned;
   }
 
-  /** The current buffer is still being written from: nobody reads into it until the answer is called. */
-  pin(): () => void {
-    const pinned = this.current;
-    this.#pinned++;
-    this.current = this.#spare.pop() ?? Buffer.allocUnsafeSlow(bufferBytes);
-    for (const socket of this.#sockets) {
-      const handle = (socket as unknown as { _handle: ReadingHandle | null })._handle;
-      handle?.useUserBuffer(this.current);
+  /** Memory of `chunk` (which this pool owns) is still being written from: nobody reads into it until the answer is called. */
+  pin(chunk: Buffer): () => void {
+    const memory = chunk.buffer;
+    let entry = this.#pinned.get(memory);
+    if (entry === undefined) {
+      this.#pinned.set(memory, (entry = { buffer: this.current, writes: 0 }));
+      this.current = this.#spare.pop() ?? Buffer.allocUnsafeSlow(bufferBytes);
+      for (const socket of this.#sockets) {
+        const handle = (socket as unknown as { _handle: ReadingHandle | null })._handle;
+        handle?.useUserBuffer(this.current);
+      }
     }
+    entry.writes++;
+    const held = entry;
     let done = false;
     return () => {
       if (done) return;
       done = true;
-      this.#pinned--;
-      if (this.#spare.length < 4) this.#spare.push(pinned);
+      if (--held.writes > 0) return;
+      this.#pinned.delete(memory);
+      if (this.#spare.length < 4) this.#spare.push(held.buffer);
     };
   }
 }
