@@ -37,14 +37,15 @@ export function createKoffiOs(): Os {
   const libc = koffi.load(null);
   // Declared when first used: each declaration costs a lookup, and a tool needs one or two.
   const declared = new Map<string, (...values: unknown[]) => number>();
-  const call = (definition: string, ...values: unknown[]): number => {
-    let native = declared.get(definition);
-    if (native === undefined) {
-      native = libc.func(definition);
-      declared.set(definition, native);
+  const native = (definition: string): ((...values: unknown[]) => number) => {
+    let found = declared.get(definition);
+    if (found === undefined) {
+      found = libc.func(definition);
+      declared.set(definition, found);
     }
-    return native(...values);
+    return found;
   };
+  const call = (definition: string, ...values: unknown[]): number => native(definition)(...values);
   const fail = (name: string, detail = ""): never => {
     throw systemError(getSystemErrorName(-koffi.errno()), name, detail);
   };
@@ -92,6 +93,16 @@ export function createKoffiOs(): Os {
       // Node marks the standard descriptors close-on-exec, too.
       for (const fd of [0, 1, 2]) call("int fcntl(int, int, int)", fd, F_SETFD, 0);
       if (request.lock !== undefined) call("int fcntl(int, int, int)", request.lock.fd, F_SETFD, 0);
+      const limits = (request.limits ?? []).map((limit) => ({ number: limitNumber(limit.name), pair: BigUint64Array.of(limit.soft, limit.hard) }));
+      if (limits.length > 0) {
+        // Under a limit of memory V8 may not get its next page: everything is made ready before, and the garbage is out.
+        const setrlimit = native("int setrlimit(int, void *)");
+        const execve = native("int execve(void *, void *, void *)");
+        (globalThis as { gc?: (options: { type: "minor" }) => void }).gc?.({ type: "minor" });
+        for (const { number, pair } of limits) if (setrlimit(number, pair) !== 0) fail("setrlimit");
+        execve(file, argv, env);
+        return fail("execve", request.file);
+      }
       call("int execve(void *, void *, void *)", file, argv, env);
       return fail("execve", request.file);
     },

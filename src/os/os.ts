@@ -27,6 +27,13 @@ export type LimitName = keyof typeof LIMITS;
 /** RLIM_INFINITY. */
 export const UNLIMITED = (1n << 64n) - 1n;
 
+/** One limit, as setrlimit(2) takes it. */
+export interface Limit {
+  readonly name: LimitName;
+  readonly soft: bigint;
+  readonly hard: bigint;
+}
+
 /** One program to become: strings hold bytes (latin1), so that arguments and environment pass through untouched. */
 export interface ExecRequest {
   /** Path of the program; already looked up. */
@@ -34,6 +41,8 @@ export interface ExecRequest {
   readonly argv: readonly string[];
   /** NAME=VALUE entries. */
   readonly env: readonly string[];
+  /** Limits for the new program; set at the last moment, since this one may not be able to live with them. */
+  readonly limits?: readonly Limit[];
   /** A lock that the new program keeps: the descriptor that holds it, the file behind it. */
   readonly lock?: { readonly fd: number; readonly path: string };
 }

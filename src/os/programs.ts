@@ -29,6 +29,8 @@ function codeOf(stderr: string): string {
 
 const utf8 = (latin1: string): string => Buffer.from(latin1, "latin1").toString("utf8");
 
+const limitText = (value: bigint): string => (value === UNLIMITED ? "unlimited" : String(value));
+
 function replaceProcess(argv: string[], env: readonly string[]): never {
   const variables: Record<string, string> = {};
   for (const entry of env) {
@@ -93,12 +95,17 @@ export function createProgramsOs(): Os {
       return { soft, hard };
     },
     setrlimit(limit, soft, hard) {
-      const text = (value: bigint): string => (value === UNLIMITED ? "unlimited" : String(value));
-      const { status, stderr } = run("prlimit", ["--pid", String(process.pid), `--${LIMITS[limit].option}=${text(soft)}:${text(hard)}`]);
+      const { status, stderr } = run("prlimit", ["--pid", String(process.pid), `--${LIMITS[limit].option}=${limitText(soft)}:${limitText(hard)}`]);
       if (status !== 0) throw systemError(codeOf(stderr), "setrlimit", limit);
     },
     exec(request: ExecRequest, newSession = false): never {
       const command = [findProgram("env"), "--default-signal=PIPE,XFSZ", "--"];
+      if (request.limits !== undefined && request.limits.length > 0) {
+        command.unshift(
+          findProgram("prlimit"),
+          ...request.limits.map((limit) => `--${LIMITS[limit.name].option}=${limitText(limit.soft)}:${limitText(limit.hard)}`),
+        );
+      }
       if (newSession) command.push(findProgram("setsid"));
       if (request.lock !== undefined) {
         // Our descriptor closes on exec; the shell's does not. The moment between the two is the price of doing without koffi.

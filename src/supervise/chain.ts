@@ -61,8 +61,7 @@ export interface ChainOptions {
   readonly path?: string;
   readonly lock?: ExecRequest["lock"];
   readonly newSession?: boolean;
-  /** The limit of open files was set on purpose. */
-  readonly keepsOpenFilesLimit?: boolean;
+  readonly limits?: ExecRequest["limits"];
 }
 
 /** Becomes `args[0]`, or says why not and returns the exit code. */
@@ -71,9 +70,13 @@ export function chain(program: string, args: readonly string[], options: ChainOp
   const argv = rawArguments(args);
   try {
     const file = findProgram(argv[0], options.path ?? env.get("PATH") ?? "/bin:/usr/bin");
-    if (options.keepsOpenFilesLimit !== true) restoreOpenFilesLimit();
-    return systemOs().exec({ file, argv, env: [...env].map(([name, value]) => `${name}=${value}`), lock: options.lock }, options.newSession);
+    if (options.limits?.some((limit) => limit.name === "nofile") !== true) restoreOpenFilesLimit();
+    return systemOs().exec(
+      { file, argv, env: [...env].map(([name, value]) => `${name}=${value}`), lock: options.lock, limits: options.limits },
+      options.newSession,
+    );
   } catch (error) {
+    if ((error as NodeJS.ErrnoException).syscall === "setrlimit") return fatal(program, "setrlimit failed", error);
     return fatal(program, `unable to run ${args[0]}`, error);
   }
 }

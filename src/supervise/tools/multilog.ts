@@ -5,16 +5,10 @@ import { type Input, readInput } from "../multilog/input.ts";
 import { Script } from "../multilog/script.ts";
 import { SuperviseError } from "../status-files.ts";
 
-export function run(args: string[]): number | Promise<number> {
+export function run(args: string[]): Promise<number> {
   process.umask(0o022);
-  let script: Script;
-  try {
-    script = new Script(rawArguments(args));
-  } catch (error) {
-    if (!(error instanceof SuperviseError)) throw error;
-    return fatal("multilog", error.message, error.reason);
-  }
   return new Promise((resolve) => {
+    let script: Script;
     let input: Input;
     const end = (error?: unknown): void => {
       script.close();
@@ -40,6 +34,13 @@ export function run(args: string[]): number | Promise<number> {
         1,
       );
     });
-    input = readInput((bytes) => script.feed(bytes), end);
+    // After the signals: whoever sees the locked directory may send one. They are heard once this function is done.
+    try {
+      script = new Script(rawArguments(args));
+      input = readInput((bytes) => script.feed(bytes), end);
+    } catch (error) {
+      if (!(error instanceof SuperviseError)) throw error;
+      resolve(fatal("multilog", error.message, error.reason));
+    }
   });
 }

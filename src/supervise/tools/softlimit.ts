@@ -1,5 +1,5 @@
 /** softlimit OPTIONS CHILD: lowers soft limits, then becomes CHILD. */
-import { type LimitName, systemOs } from "../../os/os.ts";
+import { type Limit, type LimitName, systemOs } from "../../os/os.ts";
 import { chain } from "../chain.ts";
 import { getopt } from "../getopt.ts";
 import { fatal, usage } from "../messages.ts";
@@ -31,6 +31,7 @@ export function run(args: string[]): number {
     for (const limit of LETTERS[letter]) wanted.set(limit, value === "=" ? "hard" : BigInt(value));
   }
   const os = systemOs();
+  const limits: Limit[] = [];
   for (const [limit, value] of wanted) {
     let hard: bigint;
     try {
@@ -39,11 +40,7 @@ export function run(args: string[]): number {
       return fatal("softlimit", "getrlimit failed", error);
     }
     const soft = value === "hard" || value > hard ? hard : value;
-    try {
-      os.setrlimit(limit, soft, hard);
-    } catch (error) {
-      return fatal("softlimit", "setrlimit failed", error);
-    }
+    limits.push({ name: limit, soft, hard });
   }
-  return chain("softlimit", options.rest, { keepsOpenFilesLimit: wanted.has("nofile") });
+  return chain("softlimit", options.rest, { limits });
 }
