@@ -18,12 +18,14 @@ export interface InspectOptions {
   readonly info: StreamInfo;
   readonly remoteAddress: Address;
   readonly localAddress: Address;
-  /** "closed": the peer went away; "refused": a filter said so; "timeout". */
-  readonly done: (result: "ok" | "closed" | "refused" | "timeout", socket: InspectedSocket) => void;
+  /** "closed": the peer went away; "error": reading failed; "refused": a filter said so. */
+  readonly done: (result: InspectionResult, socket: InspectedSocket) => void;
 }
 
-/** Bytes that filters may look at in all; more than any hello or PROXY header has. */
-const maxPeekBytes = 64 * 1024;
+export type InspectionResult = "ok" | "closed" | "error" | "refused" | "timeout";
+
+/** Bytes that filters may look at in all: the longest PROXY header and a hello behind it. */
+const maxPeekBytes = 96 * 1024;
 
 export function inspect(socket: Socket, options: InspectOptions): void {
   const filters = options.filters.map((make) => make());
@@ -44,8 +46,8 @@ export function inspect(socket: Socket, options: InspectOptions): void {
       buffer = buffer.subarray(bytes);
     },
   };
-  const timer = options.timers.createTimer(() => finish(options.continueOnTimeout ? "ok" : "timeout", true));
-  const finish = (result: "ok" | "closed" | "refused" | "timeout", late = false): void => {
+  const timer = options.timers.createTimer(() => finish(options.continueOnTimeout ? "ok" : "timeout"));
+  const finish = (result: InspectionResult): void => {
     if (settled) return;
     settled = true;
     timer.disable();
@@ -53,9 +55,11 @@ export function inspect(socket: Socket, options: InspectOptions): void {
     socket.off("data", onData);
     socket.off("end", onEnd);
     socket.off("close", onEnd);
-    socket.off("error", onEnd);
+    socket.off("error", onError);
+    // Whoever has it next listens for errors; a socket that is dropped may still have one.
+    socket.on("error", () => {});
     facts.rest = buffer;
-    options.done(late && result === "ok" ? "ok" : result, facts);
+    options.done(result, facts);
   };
   const run = (ended: boolean): void => {
     while (at < filters.length) {
@@ -79,6 +83,7 @@ export function inspect(socket: Socket, options: InspectOptions): void {
     run(false);
   };
   const onEnd = (): void => run(true);
+  const onError = (): void => finish("error");
   // Filters that need no bytes may be through at once.
   run(false);
   if (settled) return;
@@ -86,6 +91,6 @@ export function inspect(socket: Socket, options: InspectOptions): void {
   socket.on("data", onData);
   socket.on("end", onEnd);
   socket.on("close", onEnd);
-  socket.on("error", onEnd);
+  socket.on("error", onError);
   socket.resume();
 }

@@ -10,6 +10,7 @@ import type {
   ListenerFilterFactory,
   NetworkFilterFactory,
 } from "../extensions/extension.ts";
+import { SharedCount } from "../extensions/shared-cells.ts";
 import { honours as accessLogHonours, compileAccessLogs, noAccessLog } from "../formatter/access-log.ts";
 import { honours as cidrHonours } from "../matching/cidr.ts";
 import { parseAddressMessage } from "../net/address.ts";
@@ -27,6 +28,7 @@ export const honours: Honours = {
   "envoy.config.listener.v3.Listener": [
     "name",
     "address",
+    "additional_addresses",
     "stat_prefix",
     "filter_chains",
     "default_filter_chain",
@@ -43,7 +45,17 @@ export const honours: Honours = {
     "tcp_backlog_size",
     "bind_to_port",
     "max_connections_to_accept_per_socket_event",
+    "tcp_keepalive",
+    // There is no limit over all listeners that one could be exempt from, nor an overload manager to bypass.
+    "ignore_global_conn_limit",
+    "bypass_overload_manager",
+    // Only their default.
+    "transparent",
+    "freebind",
+    "use_original_dst",
   ],
+  "envoy.config.listener.v3.AdditionalAddress": ["address"],
+  "envoy.config.core.v3.TcpKeepalive": ["keepalive_time"],
   "envoy.config.listener.v3.FilterChain": ["filter_chain_match", "filters", "metadata", "transport_socket", "transport_socket_connect_timeout", "name"],
   "envoy.config.listener.v3.Filter": ["name", "typed_config"],
   "envoy.config.listener.v3.ListenerFilter": ["name", "typed_config"],
@@ -78,6 +90,9 @@ export interface CompiledListener {
   readonly reusePort: boolean;
   readonly socket: SocketSettings;
   readonly stats: ListenerStats;
+  /** Connections of this listener in all workers, and how many there may be at most: a runtime key says, Infinity where none does. */
+  readonly connections: SharedCount;
+  connectionLimit(): number;
   readonly accessLog: AccessLogger;
   readonly logsAccess: boolean;
   readonly metadata: Record<string, import("../config/message.ts").JsonObject>;
@@ -110,6 +125,11 @@ export function compileListener(message: Listener, context: CompileContext): Com
   }
   if (socketAddress?.protocol === 1)
     context.report(socketAddress, "protocol", { code: "OR4003", text: "UDP listeners are not supported yet", hint: "use protocol TCP" });
+  for (const field of ["transparent", "freebind", "useOriginalDst"] as const) {
+    if (message[field] !== true) continue;
+    const name = field === "useOriginalDst" ? "use_original_dst" : field;
+    context.report(message, name, { code: "OR4003", text: `${name} is not supported`, hint: "it needs socket options that cannot be set" });
+  }
   const statPrefix = message.statPrefix !== "" ? message.statPrefix : (at?.text ?? "").replaceAll(":", "_");
   const scope = context.stats.scope(`listener.${statPrefix}.`);
   const drain = { close: () => false };
@@ -159,19 +179,11 @@ export function compileListener(message: Listener, context: CompileContext): Com
     });
   }
   const accessLog = compileAccessLogs(message.accessLog, context);
+  const limitKey = `envoy.resource_limits.listener.${message.name}.connection_limit`;
   return {
     name: message.name,
     statPrefix,
-    addresses:
-      at === undefined
-        ? []
-        : [
-            {
-              address: at,
-              ipv4Compat: socketAddress?.ipv4Compat ?? false,
-              mode: message.address?.address.case === "pipe" ? message.address.address.value.mode : 0,
-            },
-          ],
+    addresses: compileAddresses(message, context),
     chains: new FilterChainIndex(entries, message.defaultFilterChain === undefined ? undefined : compileChain(message.defaultFilterChain)),
     listenerFilters: compileListenerFilters(message, context, scope),
     listenerFiltersTimeoutMs: durationMs(message.listenerFiltersTimeout, 15_000),
@@ -182,11 +194,39 @@ export function compileListener(message: Listener, context: CompileContext): Com
     reusePort: message.enableReusePort ?? true,
     socket: compileSocketOptions(message, context),
     stats: listenerStats(scope, context.workerIndex),
+    connections: new SharedCount(message, context.options.concurrency, context.workerIndex),
+    connectionLimit: () => context.runtime.snapshot.number(limitKey, Number.POSITIVE_INFINITY),
     accessLog,
     logsAccess: accessLog !== noAccessLog,
     metadata,
     drain,
   };
+}
+
+/** The address and its siblings; what is no address was reported, or is now. */
+function compileAddresses(message: Listener, context: CompileContext): CompiledListener["addresses"] {
+  const addresses: { address: Address; ipv4Compat: boolean; mode: number }[] = [];
+  for (const one of [message, ...message.additionalAddresses]) {
+    const specifier = one.address?.address;
+    const address = parseAddressMessage(one.address);
+    if (address === undefined) {
+      if (one !== message)
+        context.report(one, "address", {
+          code: "OR2111",
+          text: `malformed IP address: ${specifier?.case === "socketAddress" ? specifier.value.address : ""}`,
+          hint: "a listener binds an IP address: 0.0.0.0, 127.0.0.1, ::",
+        });
+      continue;
+    }
+    if (one !== message && address.kind === "ip" && address.port === 0)
+      context.report(one, "address", { code: "OR4003", text: "an additional address needs a port", hint: "port 0 is only for the first address" });
+    addresses.push({
+      address,
+      ipv4Compat: specifier?.case === "socketAddress" && specifier.value.ipv4Compat,
+      mode: specifier?.case === "pipe" ? specifier.value.mode : 0,
+    });
+  }
+  return addresses;
 }
 
 function compileFilterChain(chain: FilterChain, context: CompileContext, scope: StatsScope, facts: (isTls: boolean) => ListenerFacts): CompiledChain {

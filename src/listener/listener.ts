@@ -121,6 +121,11 @@ export class WorkerListener {
   #accept(socket: Socket): void {
     const compiled = this.#compiled;
     const { timers } = this.#environment;
+    if (!compiled.connections.tryAdd(compiled.connectionLimit())) {
+      compiled.stats.downstream_cx_overflow.inc();
+      socket.destroy();
+      return;
+    }
     const remoteAddress = socket.remoteAddress === undefined ? anonymousPipe : ipAddress(socket.remoteAddress, socket.remotePort ?? 0);
     const localAddress =
       socket.localAddress === undefined ? (compiled.addresses[0]?.address ?? anonymousPipe) : ipAddress(socket.localAddress, socket.localPort ?? 0);
@@ -133,6 +138,7 @@ export class WorkerListener {
         remoteAddress,
         localAddress,
         directRemoteAddress: remoteAddress,
+        directLocalAddress: localAddress,
         serverName: "",
         transportProtocol: "",
         applicationProtocols: [],
@@ -157,16 +163,28 @@ export class WorkerListener {
         if (result !== "ok") {
           if (result === "timeout") stats.downstream_pre_cx_timeout.inc();
           else if (result === "closed") stats.downstream_listener_filter_remote_close.inc();
-          else stats.downstream_listener_filter_error.inc();
+          // What a filter refuses it counts itself.
+          else if (result === "error") stats.downstream_listener_filter_error.inc();
           socket.destroy();
+          info.downstreamRemoteAddress = remoteAddress;
+          info.downstreamDirectRemoteAddress = remoteAddress;
+          info.downstreamLocalAddress = localAddress;
+          this.#dropped(compiled, info);
           return;
         }
-        this.#afterInspection(compiled, socket, info, facts, remoteAddress);
+        this.#afterInspection(compiled, socket, info, facts, remoteAddress, localAddress);
       },
     });
   }
 
-  #afterInspection(compiled: CompiledListener, socket: Socket, info: StreamInfo, facts: InspectedSocket, directRemoteAddress: Address): void {
+  #afterInspection(
+    compiled: CompiledListener,
+    socket: Socket,
+    info: StreamInfo,
+    facts: InspectedSocket,
+    directRemoteAddress: Address,
+    directLocalAddress: Address,
+  ): void {
     info.requestedServerName = facts.requestedServerName;
     info.ja3 = facts.ja3;
     info.ja4 = facts.ja4;
@@ -174,6 +192,7 @@ export class WorkerListener {
       remoteAddress: facts.remoteAddress,
       localAddress: facts.localAddress,
       directRemoteAddress,
+      directLocalAddress,
       serverName: facts.requestedServerName,
       transportProtocol: facts.detectedTransportProtocol === "" ? "raw_buffer" : facts.detectedTransportProtocol,
       applicationProtocols: facts.requestedApplicationProtocols,
@@ -185,19 +204,19 @@ export class WorkerListener {
     compiled: CompiledListener,
     socket: Socket,
     info: StreamInfo,
-    facts: Parameters<CompiledListener["chains"]["find"]>[0] & { readonly rest: Buffer | undefined },
+    facts: Parameters<CompiledListener["chains"]["find"]>[0] & { readonly directLocalAddress: Address; readonly rest: Buffer | undefined },
   ): void {
     const chain = compiled.chains.find(facts);
     info.downstreamRemoteAddress = facts.remoteAddress;
     info.downstreamDirectRemoteAddress = facts.directRemoteAddress;
     info.downstreamLocalAddress = facts.localAddress;
-    info.downstreamDirectLocalAddress = facts.localAddress;
+    info.downstreamDirectLocalAddress = facts.directLocalAddress;
     if (chain === undefined) {
       compiled.stats.no_filter_chain_match.inc();
       info.setFlag("NR");
       info.responseCodeDetails = "filter_chain_not_found";
-      if (compiled.logsAccess) compiled.accessLog.log(new ConnectionLog(info, "TcpConnectionEnd"));
       socket.destroy();
+      this.#dropped(compiled, info);
       return;
     }
     info.filterChainName = chain.name;
@@ -208,6 +227,7 @@ export class WorkerListener {
       bufferLimitBytes: compiled.perConnectionBufferLimitBytes,
       localAddress: facts.localAddress,
       remoteAddress: facts.remoteAddress,
+      directRemoteAddress: facts.directRemoteAddress,
     } as const;
     const transport = chain.transportSocket;
     if (transport?.tls === undefined) {
@@ -232,6 +252,7 @@ export class WorkerListener {
         const refused = transport.accept?.(tlsSocket, hello);
         if (refused !== undefined || this.#closed) {
           connection.close("no_flush", refused);
+          this.#dropped(compiled, info);
           return;
         }
         info.downstreamTls = connection.tls;
@@ -244,9 +265,17 @@ export class WorkerListener {
         this.#pending.delete(socket);
         transport.onError?.(error);
         info.downstreamTransportFailureReason = error === undefined ? "" : `TLS_error:|${error.message}:TLS_error_end`;
-        if (compiled.logsAccess) compiled.accessLog.log(new ConnectionLog(info, "TcpConnectionEnd"));
+        this.#dropped(compiled, info);
       },
     );
+  }
+
+  /** A connection that no filter ever saw. */
+  #dropped(compiled: CompiledListener, info: StreamInfo): void {
+    compiled.connections.remove();
+    if (!compiled.logsAccess) return;
+    info.endMs = this.#environment.timers.clock.now();
+    compiled.accessLog.log(new ConnectionLog(info));
   }
 
   #open(compiled: CompiledListener, chain: CompiledChain, connection: SocketConnection, info: StreamInfo): void {
@@ -296,28 +325,29 @@ class ActiveConnection implements ConnectionCallbacks {
     for (const filter of this.#filters) filter.onDestroy?.();
     this.#filters = [];
     this.#onGone(this);
+    this.#compiled.connections.remove();
     if (!logsAccess) return;
     const info = this.#info;
     info.endMs = now;
     info.bytesReceived = this.connection.bytesReceived;
     info.bytesSent = this.connection.bytesSent;
-    accessLog.log(new ConnectionLog(info, "TcpConnectionEnd"));
+    accessLog.log(new ConnectionLog(info));
   }
 
   onAboveWriteBufferHighWatermark(): void {}
   onBelowWriteBufferLowWatermark(): void {}
 }
 
-/** A connection as access logs see it. */
+/** A connection as its listener's access logs see it. */
 export class ConnectionLog implements FormatContext {
   readonly info: StreamInfo;
   readonly requestHeaders = undefined;
   readonly responseHeaders = undefined;
   readonly responseTrailers = undefined;
   readonly localReplyBody = "";
-  readonly accessLogType: AccessLogType;
-  constructor(info: StreamInfo, accessLogType: AccessLogType) {
+  /** Envoy's listeners say none. */
+  readonly accessLogType: AccessLogType = "NotSet";
+  constructor(info: StreamInfo) {
     this.info = info;
-    this.accessLogType = accessLogType;
   }
 }

@@ -13,11 +13,18 @@ export function startNetworkFilters(factories: readonly NetworkFilterFactory[], 
     if (connection.state !== "closed") connection.setReadFilter(filter.onData === undefined ? discard : (filter as ReadFilter));
     return filters;
   }
+  if (filters.length === 0) {
+    connection.close("no_flush", "empty filter chain");
+    return filters;
+  }
   new NetworkFilterChain(filters, connection, info).start();
   return filters;
 }
 
 const discard: ReadFilter = { onData: () => {} };
+
+/** Of what waits behind a filter that has stopped: then reading stops, too. */
+const maxHeldBytes = 64 * 1024;
 
 class NetworkFilterChain implements ReadFilter {
   readonly #filters: readonly NetworkFilter[];
@@ -27,6 +34,8 @@ class NetworkFilterChain implements ReadFilter {
   #started = 0;
   /** Data that came in while a filter had stopped: for the filter behind it. */
   #held: Buffer[] = [];
+  #heldBytes = 0;
+  #readStopped = false;
   #heldEnd = false;
   #stoppedAt = -1;
 
@@ -47,25 +56,56 @@ class NetworkFilterChain implements ReadFilter {
 
   /** Tells filters of the connection until one stops. */
   #begin(): void {
-    while (this.#started < this.#filters.length && this.#connection.state !== "closed") {
+    while (this.#started < this.#filters.length && this.#connection.state === "open") {
       const index = this.#started++;
       if (this.#filters[index].onNewConnection?.(this.#callbacksOf(index)) === "stop") return;
     }
   }
 
   #pass(from: number, data: Buffer, endStream: boolean): void {
-    for (let index = from; index < this.#filters.length; index++) {
-      if (this.#connection.state === "closed") return;
-      if (index >= this.#started) this.#begin();
-      if (this.#filters[index].onData?.(data, endStream) === "stop") {
-        if (index < this.#filters.length - 1) {
-          this.#stoppedAt = index;
-          if (data.length > 0) this.#held.push(Buffer.from(data));
-          this.#heldEnd ||= endStream;
-        }
+    const last = this.#filters.length - 1;
+    for (let index = from; index <= last; index++) {
+      if (this.#connection.state !== "open") return;
+      if (index >= this.#started && this.#filters[this.#started++].onNewConnection?.(this.#callbacksOf(index)) === "stop" && index < last) {
+        this.#hold(index, data, endStream);
         return;
       }
+      if (this.#connection.state !== "open") return;
+      if (this.#filters[index].onData?.(data, endStream) === "stop") {
+        if (index < last) this.#hold(index, data, endStream);
+        return;
+      }
+      if (index === this.#stoppedAt) {
+        // It lets data pass again: what it held back goes first.
+        const held = this.#takeHeld();
+        if (held.length > 0) data = Buffer.concat([...held, data]);
+      }
     }
+  }
+
+  /** Keeps data for the filter behind `index`; a client whose data waits is not read from for long. */
+  #hold(index: number, data: Buffer, endStream: boolean): void {
+    this.#stoppedAt = index;
+    this.#heldEnd ||= endStream;
+    if (data.length === 0) return;
+    this.#held.push(Buffer.from(data));
+    this.#heldBytes += data.length;
+    if (this.#heldBytes < maxHeldBytes || this.#readStopped) return;
+    this.#readStopped = true;
+    this.#connection.readDisable(true);
+  }
+
+  #takeHeld(): Buffer[] {
+    const held = this.#held;
+    this.#stoppedAt = -1;
+    this.#held = [];
+    this.#heldBytes = 0;
+    this.#heldEnd = false;
+    if (this.#readStopped) {
+      this.#readStopped = false;
+      this.#connection.readDisable(false);
+    }
+    return held;
   }
 
   #callbacksOf(index: number): NetworkFilterCallbacks {
@@ -76,11 +116,8 @@ class NetworkFilterChain implements ReadFilter {
       continueReading: () => {
         this.#begin();
         if (this.#stoppedAt !== index) return;
-        this.#stoppedAt = -1;
-        const held = this.#held;
         const end = this.#heldEnd;
-        this.#held = [];
-        this.#heldEnd = false;
+        const held = this.#takeHeld();
         if (held.length > 0 || end) this.#pass(index + 1, Buffer.concat(held), end);
       },
       injectReadData: (data, endStream) => this.#pass(index + 1, data, endStream),

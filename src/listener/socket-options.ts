@@ -22,6 +22,10 @@ const tcpKeepIdle = 4n;
 export function compileSocketOptions(message: Listener, context: CompileContext): SocketSettings {
   let keepAlive = false;
   let keepAliveDelayMs = 0;
+  if (message.tcpKeepalive !== undefined) {
+    keepAlive = true;
+    keepAliveDelayMs = (message.tcpKeepalive.keepaliveTime ?? 0) * 1000;
+  }
   for (const option of message.socketOptions) {
     // Without a value the loader has a finding already.
     if (option.value.case === undefined) continue;
