@@ -6,10 +6,11 @@ import { ClusterHttpClient } from "./async-client.ts";
 import { clusterStats } from "./cluster-stats.ts";
 import { HostImpl } from "./host.ts";
 import { type HostUpdate, hostKey } from "./hosts.ts";
-import { LoadBalancer } from "./load-balancer.ts";
+import { LoadBalancer, type LoadBalancerOptions } from "./load-balancer.ts";
 import { MeasuredPool, type SizeStats, sizeStats } from "./measured-pool.ts";
 import { CellsResourceManager, cellsSize } from "./resource-manager.ts";
 import type { CompiledCluster } from "./settings.ts";
+import { SubsetBalancer, type SubsetStats } from "./subset-balancer.ts";
 import { TcpRequest } from "./tcp-connection.ts";
 import type {
   AsyncHttpClient,
@@ -74,7 +75,7 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster {
   readonly store: StatsStore;
   readonly features = { http2: false } as const;
   readonly #environment: ClusterEnvironment;
-  readonly #balancer: LoadBalancer;
+  readonly #balancer: LoadBalancer | SubsetBalancer;
   #hosts = new Map<string, HostImpl>();
   #list: readonly HostImpl[] = [];
   #resources: { readonly default: CellsResourceManager; readonly high: CellsResourceManager };
@@ -90,13 +91,17 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster {
     this.store = environment.stats;
     this.stats = clusterStats(settings.scope) as PoolStats;
     this.#sizes = settings.requestResponseSizes ? sizeStats(settings.scope) : undefined;
-    this.#balancer = new LoadBalancer(settings, {
+    const options: LoadBalancerOptions = {
       runtime: environment.runtime,
       now: () => environment.timers.clock.now(),
       random: Math.random,
       tableScope: environment.workerIndex <= 0 ? settings.scope : undefined,
       panicCounter: this.stats["lb_healthy_panic"] as Counter,
-    });
+    };
+    this.#balancer =
+      settings.subsets === undefined
+        ? new LoadBalancer(settings, options)
+        : new SubsetBalancer(settings, settings.subsets, options, this.stats as unknown as SubsetStats);
     this.#cells = new SharedArrayBuffer(cellsSize(environment.concurrency));
     this.#resources = this.#makeResources();
   }

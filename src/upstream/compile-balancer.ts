@@ -8,8 +8,10 @@ import type { Maglev } from "../config/schema/types/envoy.extensions.load_balanc
 import type { Random } from "../config/schema/types/envoy.extensions.load_balancing_policies.random.v3.d.ts";
 import type { RingHash } from "../config/schema/types/envoy.extensions.load_balancing_policies.ring_hash.v3.d.ts";
 import type { RoundRobin } from "../config/schema/types/envoy.extensions.load_balancing_policies.round_robin.v3.d.ts";
+import type { Subset } from "../config/schema/types/envoy.extensions.load_balancing_policies.subset.v3.d.ts";
 import type { WrrLocality } from "../config/schema/types/envoy.extensions.load_balancing_policies.wrr_locality.v3.d.ts";
 import type { CompileContext, Honours } from "../extensions/extension.ts";
+import { compileSubsets, subsetPolicy } from "./compile-subsets.ts";
 import type { CompiledCluster, HashSettings, RuntimeNumber, SlowStart } from "./settings.ts";
 
 const pkg = "envoy.config.cluster.v3.";
@@ -65,11 +67,15 @@ export const honours: Honours = {
   "envoy.type.v3.Percent": "*",
 };
 
-export type BalancerSettings = Pick<CompiledCluster, "balancer" | "hash" | "choiceCount" | "fullScan" | "activeRequestBias" | "slowStart" | "localityWeighted">;
+export type BalancerSettings = Pick<
+  CompiledCluster,
+  "balancer" | "hash" | "subsets" | "choiceCount" | "fullScan" | "activeRequestBias" | "slowStart" | "localityWeighted"
+>;
 
 const plain: BalancerSettings = {
   balancer: "round_robin",
   hash: undefined,
+  subsets: undefined,
   choiceCount: 2,
   fullScan: false,
   activeRequestBias: { value: 1, runtimeKey: "" },
@@ -79,6 +85,11 @@ const plain: BalancerSettings = {
 
 export function compileBalancer(message: Cluster, context: CompileContext): BalancerSettings {
   if (message.loadBalancingPolicy !== undefined) return fromPolicies(message, message.loadBalancingPolicy, context);
+  const subsets = message.lbSubsetConfig === undefined ? undefined : compileSubsets(message.lbSubsetConfig, context);
+  return { ...fromLbPolicy(message, context), subsets };
+}
+
+function fromLbPolicy(message: Cluster, context: CompileContext): BalancerSettings {
   const localityWeighted = message.commonLbConfig?.localityConfigSpecifier.case === "localityWeightedLbConfig";
   const { lbConfig } = message;
   switch (message.lbPolicy) {
@@ -160,6 +171,11 @@ function fromPolicies(message: Cluster, listed: LoadBalancingPolicy, context: Co
         const hash = maglev(table, table.consistentHashingLbConfig?.useHostnameForHashing ?? false, message, context);
         return { ...plain, localityWeighted: table.localityWeightedLbConfig !== undefined, hash };
       }
+      case subsetPolicy: {
+        const subset = config as Subset;
+        if (subset.subsetLbPolicy === undefined) continue;
+        return { ...fromPolicies(message, subset.subsetLbPolicy, context), subsets: compileSubsets(subset, context) };
+      }
       case `${policies}wrr_locality.v3.WrrLocality`: {
         const inner = (config as WrrLocality).endpointPickingPolicy;
         if (inner !== undefined) return { ...fromPolicies(message, inner, context), localityWeighted: true };
@@ -170,7 +186,7 @@ function fromPolicies(message: Cluster, listed: LoadBalancingPolicy, context: Co
   context.report(message, "load_balancing_policy", {
     code: "OR4002",
     text: `cluster: didn't find a registered load balancer factory for cluster: '${message.name}' with names from [${names}]`,
-    hint: "supported: round_robin, random, least_request, ring_hash, maglev, wrr_locality",
+    hint: "supported: round_robin, random, least_request, ring_hash, maglev, subset, wrr_locality",
   });
   return plain;
 }

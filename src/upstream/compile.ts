@@ -17,6 +17,7 @@ import type { StatsScope } from "../stats/stats.ts";
 import { honours as balancerHonours, compileBalancer } from "./compile-balancer.ts";
 import { compileDns, dnsCluster, honours as dnsHonours } from "./compile-dns.ts";
 import { compileEndpoints, honours as endpointHonours } from "./compile-endpoints.ts";
+import { honours as subsetHonours } from "./compile-subsets.ts";
 import type { CompiledCluster, Thresholds } from "./settings.ts";
 
 const pkg = "envoy.config.cluster.v3.";
@@ -85,7 +86,7 @@ export const honours: Honours = {
   [`${httpOptions}.UseDownstreamHttpConfig`]: ["http_protocol_options"],
 };
 
-export const upstreamHonours: readonly Honours[] = [honours, balancerHonours, endpointHonours, dnsHonours];
+export const upstreamHonours: readonly Honours[] = [honours, balancerHonours, subsetHonours, endpointHonours, dnsHonours];
 
 export function compileCluster(message: Cluster, context: CompileContext): CompiledCluster {
   const observabilityName = message.altStatName === "" ? message.name : message.altStatName;

@@ -41,6 +41,27 @@ export interface HashSettings {
   readonly byHostname: boolean;
 }
 
+export type SubsetFallback = "not_defined" | "no_fallback" | "any_endpoint" | "default_subset" | "keys_subset";
+
+export interface SubsetSelector {
+  /** In order, each once. */
+  readonly keys: readonly string[];
+  readonly singleHost: boolean;
+  readonly fallback: SubsetFallback;
+  /** For "keys_subset": fewer than `keys`. */
+  readonly fallbackKeys: readonly string[];
+}
+
+export interface SubsetSettings {
+  readonly fallback: SubsetFallback;
+  readonly defaultSubset: JsonObject;
+  readonly selectors: readonly SubsetSelector[];
+  readonly localityWeightAware: boolean;
+  readonly panicModeAny: boolean;
+  /** A list in a host's metadata counts as each of its values. */
+  readonly listAsAny: boolean;
+}
+
 /** New hosts get their share little by little. */
 export interface SlowStart {
   readonly windowMs: number;
@@ -85,6 +106,8 @@ export interface CompiledCluster {
   readonly balancer: "round_robin" | "random" | "least_request";
   /** Hosts are chosen by the hash of the request, where it has one. */
   readonly hash: HashSettings | undefined;
+  /** Routes choose among subsets of the hosts. */
+  readonly subsets: SubsetSettings | undefined;
   /** Hosts looked at by least_request. */
   readonly choiceCount: number;
   /** least_request looks at all hosts. */
