@@ -33,7 +33,8 @@ test("a route reaches the hosts that have what it asks for, all of it and no mor
   assert.deepEqual(bed.ports({ version: "v2" }), [2, 3]);
   assert.deepEqual(bed.ports({ stage: "dev", version: "v2" }), [3]);
   assert.equal(bed.cluster.stat("lb_subsets_selected"), 24);
-  for (const none of [{ version: "v3" }, { version: "v1", stage: "dev" }, { stage: "prod" }, undefined]) assert.deepEqual(bed.ports(none), []);
+  const unmatched: (JsonObject | undefined)[] = [{ version: "v3" }, { version: "v1", stage: "dev" }, { stage: "prod" }, undefined];
+  for (const none of unmatched) assert.deepEqual(bed.ports(none), []);
   assert.deepEqual([bed.gauge("lb_subsets_active"), bed.cluster.stat("lb_subsets_created")], [5, 5]);
 });
 
