@@ -1,5 +1,6 @@
 /** Bodies as they arrive: fixed length, chunked, or until the connection ends. Bytes in, events out; nothing is copied. */
-import { HeadError, headEnd, parseFields } from "./parse.ts";
+import { HeadError, parseFields } from "./parse.ts";
+import { PartialHead } from "./partial-head.ts";
 
 export interface BodyEvents {
   onData(chunk: Buffer): void;
@@ -19,7 +20,7 @@ export class ChunkedDecoder {
   #size = 0;
   #digits = 0;
   #extensionBytes = 0;
-  #trailers = "";
+  #trailers: PartialHead | undefined = undefined;
 
   constructor(events: BodyEvents, maxTrailerCount: number, maxTrailerBytes: number) {
     this.#events = events;
@@ -88,25 +89,23 @@ export class ChunkedDecoder {
           this.#state = "size";
           break;
         case "trailers": {
-          // The plain end, an empty line, without building text.
-          if (this.#trailers === "" && end - at >= 2 && data[at] === 13 && data[at + 1] === 10) {
+          // The plain end, an empty line, without keeping bytes.
+          if (this.#trailers === undefined && end - at >= 2 && data[at] === 13 && data[at + 1] === 10) {
             this.#state = "done";
             this.#events.onEnd(undefined);
             return at + 2;
           }
-          const before = this.#trailers.length;
-          const text = this.#trailers + data.toString("latin1", at, Math.min(end, at + this.#maxTrailerBytes + 2));
-          const stop = headEnd(text, 0);
-          if (stop < 0) {
-            if (text.length > this.#maxTrailerBytes) throw new HeadError("http1.trailers_too_large", 431);
-            this.#trailers = text;
-            return end;
-          }
-          const { list } = parseFields(text, 0, stop, this.#maxTrailerCount, false);
+          this.#trailers ??= new PartialHead();
+          const trailers = this.#trailers;
+          const take = Math.min(end, at + this.#maxTrailerBytes + 1 - trailers.length);
+          const stop = trailers.add(data, at, take);
+          if (trailers.length > this.#maxTrailerBytes) throw new HeadError("http1.trailers_too_large", 431);
+          if (stop < 0) return take;
+          const text = trailers.text();
+          const { list } = parseFields(text, 0, text.length, this.#maxTrailerCount, false);
           this.#state = "done";
-          at += stop - before;
           this.#events.onEnd(list.length === 0 ? undefined : list);
-          return at;
+          return stop;
         }
         default:
           return at;

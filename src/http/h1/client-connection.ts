@@ -13,6 +13,7 @@ import type {
 import { type RequestHeaders, ResponseHeaders, Trailers } from "../header-map.ts";
 import { ChunkedDecoder } from "./body.ts";
 import { HeadError, hasToken, headEnd, messageFraming, nominatedByConnection, parseFields, parseStatusLine } from "./parse.ts";
+import { PartialHead } from "./partial-head.ts";
 import type { H1Settings } from "./settings.ts";
 import { chunkHead, lastChunk, writeFields } from "./write.ts";
 
@@ -28,8 +29,8 @@ export class H1ClientConnection implements ClientConnection {
   readonly settings: H1Settings;
   readonly #callbacks: ClientConnectionCallbacks;
   #state: "idle" | "head" | "length" | "chunked" | "until_close" | "tunnel" | "dead" = "idle";
-  #head = "";
-  #scanned = 0;
+  /** What has come of a head that is not complete. */
+  #partial: PartialHead | undefined = undefined;
   #left = 0;
   #chunked: ChunkedDecoder | undefined = undefined;
   #stream: H1ClientStream | undefined = undefined;
@@ -133,7 +134,7 @@ export class H1ClientConnection implements ClientConnection {
       return;
     }
     // Part of an answer has come: what was there is no HTTP message.
-    if (!local && (this.#head !== "" || state === "length" || state === "chunked")) {
+    if (!local && (this.#partial !== undefined || state === "length" || state === "chunked")) {
       this.#callbacks.onProtocolError("http1.codec_error");
       stream.reset("protocol_error", "http1.codec_error");
     } else stream.reset("connection_termination", "");
@@ -152,22 +153,26 @@ export class H1ClientConnection implements ClientConnection {
 
   #takeHead(data: Buffer, at: number): number {
     const limit = this.settings.maxHeadBytes;
-    const before = this.#head.length;
-    const take = Math.min(data.length, at + limit - before + 4096);
-    const text = before === 0 ? data.toString("latin1", at, take) : this.#head + data.toString("latin1", at, take);
-    const stop = headEnd(text, this.#scanned);
-    if (stop < 0) {
+    let partial = this.#partial;
+    if (partial === undefined) {
+      const take = Math.min(data.length, at + limit + 4096);
+      const text = data.toString("latin1", at, take);
+      const stop = headEnd(text, 0);
+      if (stop >= 0 && stop <= limit) {
+        this.#onHead(text, stop);
+        return at + stop;
+      }
       if (text.length > limit) throw new HeadError("http1.headers_too_large", 502);
-      this.#head = text;
-      const lastLine = text.lastIndexOf("\n");
-      this.#scanned = lastLine < 0 ? 0 : lastLine + 1;
-      return take;
+      this.#partial = partial = new PartialHead();
     }
-    if (stop > limit) throw new HeadError("http1.headers_too_large", 502);
-    this.#head = "";
-    this.#scanned = 0;
-    this.#onHead(text, stop);
-    return at + stop - before;
+    const end = Math.min(data.length, at + limit + 1 - partial.length);
+    const stop = partial.add(data, at, end);
+    if (partial.length > limit) throw new HeadError("http1.headers_too_large", 502);
+    if (stop < 0) return end;
+    const text = partial.text();
+    this.#partial = undefined;
+    this.#onHead(text, text.length);
+    return stop;
   }
 
   #onHead(text: string, end: number): void {

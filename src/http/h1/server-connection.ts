@@ -17,6 +17,7 @@ import type {
 import { RequestHeaders, type ResponseHeaders, Trailers } from "../header-map.ts";
 import { ChunkedDecoder } from "./body.ts";
 import { checkHeadStart, HeadError, hasToken, headEnd, messageFraming, nominatedByConnection, parseFields, parseRequestLine, reasonPhrase } from "./parse.ts";
+import { PartialHead } from "./partial-head.ts";
 import { type H1Settings, properCase } from "./settings.ts";
 import { chunkHead, lastChunk, writeFields } from "./write.ts";
 
@@ -35,9 +36,8 @@ export class H1ServerConnection implements ServerConnection {
   readonly #callbacks: ServerConnectionCallbacks;
   /** head: reading a request's head. body: its body. waiting: the request is complete, its response is not. tunnel: bytes pass. dead: nothing more is read. */
   #state: "head" | "length" | "chunked" | "waiting" | "tunnel" | "dead" = "head";
-  #head = "";
-  /** Up to here #head has no empty line. */
-  #scanned = 0;
+  /** What has come of a head that is not complete. */
+  #partial: PartialHead | undefined = undefined;
   #left = 0;
   #chunked: ChunkedDecoder | undefined = undefined;
   #stream: H1ServerStream | undefined = undefined;
@@ -60,7 +60,7 @@ export class H1ServerConnection implements ServerConnection {
 
   /** Part of a request's head has come in, and its rest has not. */
   get readingHead(): boolean {
-    return this.#state === "head" && this.#head !== "";
+    return this.#state === "head" && this.#partial !== undefined;
   }
 
   dispatch(data: Buffer): void {
@@ -151,7 +151,7 @@ export class H1ServerConnection implements ServerConnection {
 
   #takeHead(data: Buffer, at: number): number {
     // Empty lines before a request line are skipped (RFC 9112 2.2).
-    if (this.#head === "") {
+    if (this.#partial === undefined) {
       if (this.#skippedCr) {
         this.#skippedCr = false;
         if (data[at] !== 10) throw new HeadError("http1.codec_error");
@@ -163,29 +163,40 @@ export class H1ServerConnection implements ServerConnection {
       }
     }
     const limit = this.settings.maxHeadBytes;
-    const before = this.#head.length;
+    if (this.#partial !== undefined) return this.#takeMore(this.#partial, data, at, limit);
     // A head that is complete is small: text is made of no more than the limit and a line.
-    const take = Math.min(data.length, at + limit - before + 4096);
-    const text = before === 0 ? data.toString("latin1", at, take) : this.#head + data.toString("latin1", at, take);
-    const stop = headEnd(text, this.#scanned);
-    if (stop < 0) {
-      if (this.#scanned === 0) checkHeadStart(text);
-      if (text.length > limit) throw this.#tooLarge(text);
-      this.#head = text;
-      const lastLine = text.lastIndexOf("\n");
-      this.#scanned = lastLine < 0 ? 0 : lastLine + 1;
+    const take = Math.min(data.length, at + limit + 4096);
+    const text = data.toString("latin1", at, take);
+    const stop = headEnd(text, 0);
+    if (stop < 0 || stop > limit) {
+      if (stop < 0) checkHeadStart(text);
+      if (text.length > limit) throw this.#tooLarge(text.indexOf("\n"));
+      this.#partial = new PartialHead();
+      this.#partial.add(data, at, take);
       return take;
     }
-    if (stop > limit) throw this.#tooLarge(text);
-    this.#head = "";
-    this.#scanned = 0;
     this.#onHead(text, stop);
-    return at + stop - before;
+    return at + stop;
   }
 
-  #tooLarge(text: string): HeadError {
-    const line = text.indexOf("\n");
-    return line < 0 || line > this.settings.maxHeadBytes ? new HeadError("http1.request_uri_too_large", 431) : new HeadError("http1.headers_too_large", 431);
+  #takeMore(partial: PartialHead, data: Buffer, at: number, limit: number): number {
+    const had = partial.length;
+    const hadLine = partial.firstLine >= 0;
+    const end = Math.min(data.length, at + limit + 1 - had);
+    const stop = partial.add(data, at, end);
+    if (stop < 0 && !hadLine && partial.firstLine >= 0) checkHeadStart(partial.text());
+    if (partial.length > limit) throw this.#tooLarge(partial.firstLine);
+    if (stop < 0) return end;
+    const text = partial.text();
+    this.#partial = undefined;
+    this.#onHead(text, text.length);
+    return stop;
+  }
+
+  #tooLarge(firstLine: number): HeadError {
+    return firstLine < 0 || firstLine > this.settings.maxHeadBytes
+      ? new HeadError("http1.request_uri_too_large", 431)
+      : new HeadError("http1.headers_too_large", 431);
   }
 
   #onHead(text: string, end: number): void {
