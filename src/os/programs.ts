@@ -91,6 +91,7 @@ export function createProgramsOs(): Os {
         .slice(title.length)
         .trim()
         .split(/ +/)
+        .slice(0, 2) // the unit follows
         .map((text) => (text === "unlimited" ? UNLIMITED : BigInt(text)));
       return { soft, hard };
     },

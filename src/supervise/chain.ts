@@ -38,9 +38,9 @@ export function rawEnvironment(): Map<string, string> {
 }
 
 /** Looks a name without a slash up on PATH as execvp does: a file that may not be run is passed over, but remembered as the reason. */
-function findProgram(name: string, path: string): string {
+export function findProgram(name: string, path: string): string {
   if (name.includes("/")) return name;
-  if (name === "") throw systemError("ENOENT", "execve", name);
+  if (name === "") throw systemError("EACCES", "execve", name); // every directory of PATH is found, none can be run
   let denied: unknown;
   for (const directory of path.split(":")) {
     const candidate = `${directory === "" ? "." : directory}/${name}`;

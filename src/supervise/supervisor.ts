@@ -4,10 +4,10 @@
  * States: `holding` for a second after each start (commands stay in the fifo, an end waits), then `steady`; `leaving` once x was read; `closed`.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { closeSync, constants, existsSync, openSync, readSync } from "node:fs";
+import { closeSync, constants, existsSync } from "node:fs";
 import { Socket } from "node:net";
+import { checkExecutableFormat } from "../os/executable.ts";
 import { withOriginalOpenFilesLimit } from "../os/open-files.ts";
-import { systemError } from "../os/os.ts";
 import { type PinnedDirectory, pinDirectory } from "../os/pinned-directory.ts";
 import { isGroupAlive } from "../os/process-info.ts";
 import { complain, errorCode, reason, warn } from "./messages.ts";
@@ -244,7 +244,7 @@ export class Supervisor {
     this.#since = now();
     this.#paused = false;
     try {
-      checkFormat(`${base}/run`);
+      checkExecutableFormat(`${base}/run`);
       const child = withOriginalOpenFilesLimit(() =>
         spawn("./run", [], {
           cwd: base,
@@ -362,23 +362,4 @@ function killGroup(leader: number): boolean {
     return false;
   }
   return isGroupAlive(leader);
-}
-
-/** execve's ENOEXEC: the C library would quietly hand such a file to a shell. */
-function checkFormat(path: string): void {
-  const head = Buffer.alloc(4);
-  let length: number;
-  try {
-    const fd = openSync(path, "r");
-    try {
-      length = readSync(fd, head);
-    } finally {
-      closeSync(fd);
-    }
-  } catch {
-    return; // not there or not to be read: execve has the last word
-  }
-  const isScript = length >= 2 && head.toString("latin1", 0, 2) === "#!";
-  const isBinary = length >= 2 && (head[0] === 0x7f || head[0] === 0x4d || head[0] === 0xcf || head[0] === 0xca);
-  if (!isScript && !isBinary) throw systemError("ENOEXEC", "execve", path);
 }

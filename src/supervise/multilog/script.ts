@@ -49,6 +49,8 @@ export class Script {
     let maxFiles = DEFAULT_FILES;
     let processor: string | undefined;
     this.#stamps = script[0]?.startsWith("t") ?? false;
+    // Before any directory is touched, in case one cannot be made.
+    const statusFiles = script.filter((word) => word.startsWith("=")).map((word) => openStatus(utf8(word.slice(1))));
     for (const word of script) {
       const rest = word.slice(1);
       switch (word[0]) {
@@ -60,7 +62,7 @@ export class Script {
           this.#actions.push({ kind: "stderr" });
           break;
         case "=":
-          this.#actions.push({ kind: "status", fd: openStatus(utf8(rest)), name: utf8(rest) });
+          this.#actions.push({ kind: "status", fd: statusFiles.shift() as number, name: utf8(rest) });
           break;
         case "s":
           maxBytes = Math.min(MAX_SIZE, Math.max(MIN_SIZE, leadingNumber(rest)));

@@ -2,8 +2,10 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { closeSync, openSync } from "node:fs";
 import { Socket } from "node:net";
+import { checkExecutableFormat } from "../../os/executable.ts";
 import { withOriginalOpenFilesLimit } from "../../os/open-files.ts";
 import { systemOs } from "../../os/os.ts";
+import { findProgram } from "../chain.ts";
 import { fatal, usage, warn } from "../messages.ts";
 
 /** A daemon closes the descriptors it knows of; hardly one closes this many. */
@@ -13,6 +15,11 @@ const FORWARDED = ["SIGTERM", "SIGHUP", "SIGINT", "SIGALRM", "SIGUSR1", "SIGUSR2
 
 export function run(args: string[]): number | Promise<number> {
   if (args.length === 0) return usage("fghack", "fghack child");
+  try {
+    checkExecutableFormat(findProgram(args[0], process.env["PATH"] ?? "/bin:/usr/bin"));
+  } catch (error) {
+    return fatal("fghack", `unable to run ${args[0]}`, error);
+  }
   const [read, write] = systemOs().pipe();
   return new Promise((resolve) => {
     let outcome: number | undefined;

@@ -10,7 +10,7 @@ const MARK = "...";
 
 export function run(args: string[]): number | Promise<number> {
   const dots = args.at(-1) ?? "";
-  if (args.length < 2 || dots.length < MIN_DOTS) return EXIT_USAGE;
+  if (dots.length < MIN_DOTS) return EXIT_USAGE;
   const label = ["readproctitle", ...args.slice(0, -1)].join(" ");
   let shown = ".".repeat(dots.length - MARK.length);
   const show = (): void => {

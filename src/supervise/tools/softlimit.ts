@@ -25,9 +25,10 @@ const LETTERS: Readonly<Record<string, readonly LimitName[]>> = {
 export function run(args: string[]): number {
   const options = getopt("softlimit", "a:c:d:f:l:m:o:p:r:s:t:", args);
   if (options.wrong || options.rest.length === 0) return usage("softlimit", USAGE);
+  // No digits are 0, as they always were.
   const wanted = new Map<LimitName, bigint | "hard">();
   for (const { letter, value } of options.given) {
-    if (value !== "=" && !/^[0-9]{1,20}$/.test(value)) return usage("softlimit", USAGE);
+    if (value !== "=" && !/^[0-9]{0,64}$/.test(value)) return usage("softlimit", USAGE);
     for (const limit of LETTERS[letter]) wanted.set(limit, value === "=" ? "hard" : BigInt(value));
   }
   const os = systemOs();
