@@ -115,9 +115,10 @@ export function compileListener(message: Listener, context: CompileContext): Com
       text: `error adding listener named '${message.name}': address is necessary`,
       hint: "give it address.socket_address or address.pipe",
     });
-  else if (at === undefined) {
-    const text = socketAddress?.address ?? "";
-    context.report(socketAddress ?? message, "address", {
+  else if (at === undefined && socketAddress !== undefined && socketAddress.address !== "") {
+    // An empty one, or none, has the loader's finding.
+    const text = socketAddress.address;
+    context.report(socketAddress, "address", {
       code: "OR2111",
       text: `malformed IP address: ${text}`,
       hint: "a listener binds an IP address: 0.0.0.0, 127.0.0.1, ::",

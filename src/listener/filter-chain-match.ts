@@ -33,7 +33,7 @@ export interface MatchFacts {
   readonly applicationProtocols: readonly string[];
 }
 
-interface Criteria {
+export interface Criteria {
   readonly destinationPort: number;
   readonly destination: readonly Cidr[];
   /** Lower case; "*.x" as ".x". */
@@ -46,51 +46,88 @@ interface Criteria {
   readonly sourcePorts: readonly number[];
 }
 
-/** How closely one criterion fits: -1 not, 0 it says nothing, more is closer. */
-type Fit = (criteria: Criteria, facts: MatchFacts) => number;
+/** The key of a criterion that a chain says nothing of. */
+const anything = "";
 
-const fits: readonly Fit[] = [
-  (c, f) => (c.destinationPort === 0 ? 0 : f.localAddress.kind === "ip" && f.localAddress.port === c.destinationPort ? 1 : -1),
-  (c, f) => fitsRange(c.destination, f.localAddress),
-  (c, f) => fitsName(c.serverNames, f.serverName),
-  (c, f) => (c.transportProtocol === "" ? 0 : c.transportProtocol === f.transportProtocol ? 1 : -1),
-  (c, f) => {
-    if (c.applicationProtocols.length === 0) return 0;
-    // The client's order decides.
-    const at = f.applicationProtocols.findIndex((protocol) => c.applicationProtocols.includes(protocol));
-    return at < 0 ? -1 : f.applicationProtocols.length - at;
-  },
-  (c, f) => fitsRange(c.directSource, f.directRemoteAddress),
-  (c, f) => {
-    if (c.sourceType === 0) return 0;
-    const local = isLoopback(f.remoteAddress) || (f.remoteAddress.kind === "ip" && f.localAddress.kind === "ip" && f.remoteAddress.ip === f.localAddress.ip);
-    return local === (c.sourceType === 1) ? 1 : -1;
-  },
-  (c, f) => fitsRange(c.source, f.remoteAddress),
-  (c, f) => (c.sourcePorts.length === 0 ? 0 : f.remoteAddress.kind === "ip" && c.sourcePorts.includes(f.remoteAddress.port) ? 1 : -1),
-];
+const rangeKey = (family: 4 | 6, network: bigint, length: number): string => `${family}:${network}/${length}`;
 
-function fitsRange(ranges: readonly Cidr[], address: Address): number {
-  if (ranges.length === 0) return 0;
-  if (address.kind !== "ip") return -1;
-  const ip = parseIp(address.ip);
-  if (ip === undefined) return -1;
-  const bits = ip.family === 4 ? 32 : 128;
-  let best = -1;
-  for (const range of ranges)
-    if (range.family === ip.family && ip.value >> BigInt(bits - range.length) === range.network) best = Math.max(best, range.length + 1);
-  return best;
+/** One criterion: what chains say of it as keys, and the keys that fit a connection, the closest first. */
+interface Criterion {
+  keys(criteria: Criteria): readonly string[];
+  candidates(facts: MatchFacts, node: Node<unknown>): Iterable<string>;
 }
 
-function fitsName(names: readonly string[], serverName: string): number {
-  if (names.length === 0) return 0;
-  let best = -1;
-  for (const name of names) {
-    if (name.startsWith(".")) {
-      if (serverName.length > name.length && serverName.endsWith(name)) best = Math.max(best, name.length);
-    } else if (name === serverName) best = Math.max(best, 100_000);
-  }
-  return best;
+const ranges = (of: (criteria: Criteria) => readonly Cidr[], at: (facts: MatchFacts) => Address): Criterion => ({
+  keys: (criteria) => of(criteria).map((range) => rangeKey(range.family, range.network, range.length)),
+  *candidates(facts, node) {
+    const address = at(facts);
+    // Most listeners have no ranges: nothing to parse then.
+    const ip = node.lengths.length === 0 || address.kind !== "ip" ? undefined : parseIp(address.ip);
+    if (ip !== undefined) {
+      const bits = ip.family === 4 ? 32 : 128;
+      for (const { family, length } of node.lengths) if (family === ip.family) yield rangeKey(family, ip.value >> BigInt(bits - length), length);
+    }
+    yield anything;
+  },
+});
+
+const port = (address: Address): string => (address.kind === "ip" ? String(address.port) : "none");
+
+const order: readonly Criterion[] = [
+  {
+    keys: (c) => (c.destinationPort === 0 ? [] : [String(c.destinationPort)]),
+    candidates: (f) => [port(f.localAddress), anything],
+  },
+  ranges(
+    (c) => c.destination,
+    (f) => f.localAddress,
+  ),
+  {
+    keys: (c) => c.serverNames,
+    *candidates({ serverName }) {
+      if (serverName !== "" && !serverName.startsWith(".")) {
+        yield serverName;
+        for (let dot = serverName.indexOf(".", 1); dot > 0; dot = serverName.indexOf(".", dot + 1)) yield serverName.slice(dot);
+      }
+      yield anything;
+    },
+  },
+  {
+    keys: (c) => (c.transportProtocol === "" ? [] : [c.transportProtocol]),
+    candidates: (f) => [f.transportProtocol, anything],
+  },
+  {
+    keys: (c) => c.applicationProtocols,
+    // The client's order decides.
+    candidates: (f) => [...f.applicationProtocols, anything],
+  },
+  ranges(
+    (c) => c.directSource,
+    (f) => f.directRemoteAddress,
+  ),
+  {
+    keys: (c) => (c.sourceType === 0 ? [] : [String(c.sourceType)]),
+    candidates({ remoteAddress, localAddress }) {
+      const local = isLoopback(remoteAddress) || (remoteAddress.kind === "ip" && localAddress.kind === "ip" && remoteAddress.ip === localAddress.ip);
+      return [local ? "1" : "2", anything];
+    },
+  },
+  ranges(
+    (c) => c.source,
+    (f) => f.remoteAddress,
+  ),
+  {
+    keys: (c) => c.sourcePorts.map(String),
+    candidates: (f) => [port(f.remoteAddress), anything],
+  },
+];
+
+/** The chains that agree on the criteria so far, by what they say of the next one. */
+class Node<T> {
+  readonly next = new Map<string, Node<T>>();
+  /** Lengths of the ranges in `next`, the longest first. */
+  readonly lengths: { readonly family: 4 | 6; readonly length: number }[] = [];
+  chain: T | undefined = undefined;
 }
 
 interface Entry<T> {
@@ -98,51 +135,66 @@ interface Entry<T> {
   readonly chain: T;
 }
 
+/** A tree with a level for each criterion: choosing a chain costs the same for one chain and for a thousand. */
 export class FilterChainIndex<T> {
-  readonly #entries: readonly Entry<T>[];
+  readonly #root = new Node<T>();
   readonly #otherwise: T | undefined;
   /** One chain that takes all: nothing to choose. */
   readonly #only: T | undefined;
 
   constructor(entries: readonly Entry<T>[], otherwise: T | undefined) {
-    this.#entries = entries;
     this.#otherwise = otherwise;
-    this.#only = entries.length === 1 && saysNothing(entries[0].criteria) ? entries[0].chain : undefined;
+    this.#only = entries.length === 1 && order.every((criterion) => criterion.keys(entries[0].criteria).length === 0) ? entries[0].chain : undefined;
+    for (const { criteria, chain } of entries) insert(this.#root, 0, criteria, chain);
   }
 
   find(facts: MatchFacts): T | undefined {
     if (this.#only !== undefined) return this.#only;
-    let left: readonly Entry<T>[] = this.#entries;
-    for (const fit of fits) {
-      if (left.length === 0) break;
-      let best = 0;
-      const scores = left.map(({ criteria }) => {
-        const score = fit(criteria, facts);
-        if (score > best) best = score;
-        return score;
-      });
-      left = left.filter((_, i) => scores[i] === best);
+    let node = this.#root;
+    for (const criterion of order) {
+      let found: Node<T> | undefined;
+      for (const key of criterion.candidates(facts, node)) {
+        found = node.next.get(key);
+        if (found !== undefined) break;
+      }
+      // Chains that fitted less closely before do not get another chance.
+      if (found === undefined) return this.#otherwise;
+      node = found;
     }
-    return left[0]?.chain ?? this.#otherwise;
+    return node.chain ?? this.#otherwise;
   }
 }
 
-function saysNothing(c: Criteria): boolean {
-  return (
-    c.destinationPort === 0 &&
-    c.destination.length === 0 &&
-    c.serverNames.length === 0 &&
-    c.transportProtocol === "" &&
-    c.applicationProtocols.length === 0 &&
-    c.directSource.length === 0 &&
-    c.sourceType === 0 &&
-    c.source.length === 0 &&
-    c.sourcePorts.length === 0
-  );
+function insert<T>(node: Node<T>, level: number, criteria: Criteria, chain: T): void {
+  if (level === order.length) {
+    node.chain ??= chain;
+    return;
+  }
+  const keys = order[level].keys(criteria);
+  for (const key of keys.length === 0 ? [anything] : keys) {
+    let next = node.next.get(key);
+    if (next === undefined) {
+      next = new Node();
+      node.next.set(key, next);
+      addLength(node, key);
+    }
+    insert(next, level + 1, criteria, chain);
+  }
+}
+
+/** Only keys of ranges have a colon and a slash. */
+function addLength(node: Node<unknown>, key: string): void {
+  const match = /^([46]):\d+\/(\d+)$/.exec(key);
+  if (match === null) return;
+  const family = match[1] === "4" ? 4 : 6;
+  const length = Number(match[2]);
+  if (node.lengths.some((one) => one.family === family && one.length === length)) return;
+  node.lengths.push({ family, length });
+  node.lengths.sort((a, b) => b.length - a.length);
 }
 
 export function compileFilterChainMatch(message: FilterChainMatch | undefined, context: CompileContext): Criteria {
-  const ranges = (list: FilterChainMatch["prefixRanges"]): Cidr[] => list.map((range) => compileCidr(range, context)).filter((range) => range !== undefined);
+  const cidrs = (list: FilterChainMatch["prefixRanges"]): Cidr[] => list.map((range) => compileCidr(range, context)).filter((range) => range !== undefined);
   const serverNames: string[] = [];
   for (const name of message?.serverNames ?? []) {
     if (name === "*" || (name.includes("*") && !/^\*\.[^*]+$/.test(name))) {
@@ -157,13 +209,13 @@ export function compileFilterChainMatch(message: FilterChainMatch | undefined, c
   }
   return {
     destinationPort: message?.destinationPort ?? 0,
-    destination: ranges(message?.prefixRanges ?? []),
+    destination: cidrs(message?.prefixRanges ?? []),
     serverNames,
     transportProtocol: message?.transportProtocol ?? "",
     applicationProtocols: message?.applicationProtocols ?? [],
-    directSource: ranges(message?.directSourcePrefixRanges ?? []),
+    directSource: cidrs(message?.directSourcePrefixRanges ?? []),
     sourceType: message?.sourceType ?? 0,
-    source: ranges(message?.sourcePrefixRanges ?? []),
+    source: cidrs(message?.sourcePrefixRanges ?? []),
     sourcePorts: message?.sourcePorts ?? [],
   };
 }
@@ -176,20 +228,9 @@ const maxCombinations = 4096;
  * them as overlapping, while a less specific range beside a more specific one is fine.
  */
 export function criteriaCombinations(criteria: Criteria): string[] {
-  const ranges = (list: readonly Cidr[]): string[] => list.map((range) => `${range.family}:${range.network}/${range.length}`);
-  const lists: (readonly (string | number)[])[] = [
-    [criteria.destinationPort],
-    ranges(criteria.destination),
-    criteria.serverNames,
-    [criteria.transportProtocol],
-    criteria.applicationProtocols,
-    ranges(criteria.directSource),
-    [criteria.sourceType],
-    ranges(criteria.source),
-    criteria.sourcePorts,
-  ];
   let combinations = [""];
-  for (const list of lists) {
+  for (const criterion of order) {
+    const list = criterion.keys(criteria);
     if (combinations.length * Math.max(1, list.length) > maxCombinations) return [];
     combinations = list.length === 0 ? combinations.map((head) => `${head}|`) : combinations.flatMap((head) => list.map((value) => `${head}|${value}`));
   }
@@ -198,16 +239,5 @@ export function criteriaCombinations(criteria: Criteria): string[] {
 
 /** Equal keys: the same connections. */
 export function criteriaKey(criteria: Criteria): string {
-  const sorted = (list: readonly Cidr[]): string[] => list.map((range) => `${range.family}:${range.network}/${range.length}`).sort();
-  return JSON.stringify([
-    criteria.destinationPort,
-    sorted(criteria.destination),
-    [...criteria.serverNames].sort(),
-    criteria.transportProtocol,
-    [...criteria.applicationProtocols].sort(),
-    sorted(criteria.directSource),
-    criteria.sourceType,
-    sorted(criteria.source),
-    [...criteria.sourcePorts].sort(),
-  ]);
+  return JSON.stringify(order.map((criterion) => [...criterion.keys(criteria)].sort()));
 }
