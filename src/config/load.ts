@@ -33,6 +33,8 @@ export interface LoadResult {
   readonly failed: boolean;
   /** Where a message of this tree, or a field of it (proto name, also "domains[1]"), stands in the sources. */
   locate(message: object, protoField?: string): Origin | undefined;
+  /** Whether this field has a finding already: what else could be said of it would only repeat that. */
+  isBroken(message: object, protoField: string): boolean;
   /** Type names of all messages that came in an Any: what extensions the configuration needs. */
   readonly extensionMessages: ReadonlySet<string>;
   /** Deprecated fields that are set, one entry a use. */
@@ -102,6 +104,7 @@ function load(inputs: readonly MessageSource[], typeName: string, unknownFields:
     findings: sortFindings(run.findings, [...sources.keys()]),
     failed: run.failed,
     locate: (at, field) => origins.locate(at, field),
+    isBroken: (at, field) => run.isBroken(at, field),
     extensionMessages: run.extensionMessages,
     deprecatedFields,
     unknownFieldCount: run.unknownFieldCount,
@@ -241,9 +244,9 @@ function lookup(tree: unknown, key: string): unknown {
   return undefined;
 }
 
-/** In the order of the sources and of lines; errors and warnings mixed, as they stand. */
-function sortFindings(findings: readonly Finding[], files: readonly string[]): Finding[] {
+/** In the order of the sources and of lines; errors and warnings mixed, as they stand. What has no place comes first. */
+export function sortFindings(findings: readonly Finding[], files: readonly string[]): Finding[] {
   const order = new Map(files.map((file, index) => [file, index]));
-  const rank = (f: Finding): number => (f.origin === undefined ? -1 : (order.get(f.origin.file) ?? 0));
+  const rank = (f: Finding): number => (f.origin === undefined ? -1 : (order.get(f.origin.file) ?? files.length));
   return [...findings].sort((a, b) => rank(a) - rank(b) || (a.origin?.line ?? 0) - (b.origin?.line ?? 0) || (a.origin?.column ?? 0) - (b.origin?.column ?? 0));
 }

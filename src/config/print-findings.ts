@@ -26,32 +26,38 @@ export function printFindings(findings: readonly Finding[], options: PrintOption
 export function printFinding(finding: Finding, options: PrintOptions = {}): string {
   const paint = (code: number, text: string): string => (options.color === true ? `\x1b[${code}m${text}\x1b[0m` : text);
   const tone = finding.severity === "error" ? 31 : 33;
-  const lines = [`${paint(tone, `${finding.severity}[${finding.code}]`)} ${finding.text}`];
   const { origin } = finding;
+  const hint = finding.hint === undefined ? undefined : visible(finding.hint);
+  const lines = [`${paint(tone, `${finding.severity}[${finding.code}]`)} ${visible(finding.text)}`];
   let hintShown = false;
   if (origin !== undefined) {
     const position = origin.line > 0 ? `:${origin.line}:${origin.column}` : "";
-    lines.push(`  --> ${origin.file}${position}${origin.path === "" ? "" : `   ${origin.path}`}`);
+    lines.push(visible(`  --> ${origin.file}${position}${origin.path === "" ? "" : `   ${origin.path}`}`));
     const text = origin.lineText;
     if (text !== undefined && text.trim() !== "") {
       const gutter = String(origin.line).padStart(4);
       const { shown, offset } = cut(text, origin.column - 1);
       const before = shown.slice(0, Math.max(0, origin.column - 1 - offset)).replace(/[^\t]/g, " ");
       const width = Math.max(1, Math.min((origin.endColumn ?? origin.column + 1) - origin.column, shown.length - before.length));
-      lines.push(`${gutter} | ${shown}`, `     | ${before}${paint(tone, "^".repeat(width))}${finding.hint === undefined ? "" : ` ${finding.hint}`}`);
+      lines.push(`${gutter} | ${shown}`, `     | ${before}${paint(tone, "^".repeat(width))}${hint === undefined ? "" : ` ${hint}`}`);
       hintShown = true;
     }
   }
-  if (!hintShown && finding.hint !== undefined) lines.push(`     = ${finding.hint}`);
+  if (!hintShown && hint !== undefined) lines.push(`     = ${hint}`);
   return `${lines.join("\n")}\n`;
 }
 
-/** A line too long to show is cut around the column of interest. Control characters are made visible. */
+/** Control characters of a configuration must not reach the terminal. */
+function visible(text: string): string {
+  return text.replace(/[\x00-\x08\x0b-\x1f\x7f-\x9f]/g, "?");
+}
+
+/** A line too long to show is cut around the column of interest. */
 function cut(line: string, column: number): { shown: string; offset: number } {
-  const visible = line.replace(/[\x00-\x08\x0b-\x1f\x7f]/g, "?");
-  if (visible.length <= frameWidth) return { shown: visible, offset: 0 };
-  const offset = Math.max(0, Math.min(column - frameWidth / 4, visible.length - frameWidth));
-  return { shown: visible.slice(offset, offset + frameWidth), offset };
+  const text = visible(line);
+  if (text.length <= frameWidth) return { shown: text, offset: 0 };
+  const offset = Math.max(0, Math.min(column - frameWidth / 4, text.length - frameWidth));
+  return { shown: text.slice(offset, offset + frameWidth), offset };
 }
 
 /** One JSON document for `--output json`: severity, code, text, hint and place of each; without a line end. */

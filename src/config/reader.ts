@@ -83,7 +83,7 @@ export class LoadRun {
     const last = (name: string): string => name.slice(name.lastIndexOf(".") + 1);
     const names = [...this.schema.messageNames()].filter((n) => !n.startsWith("google.") && !n.startsWith("validate."));
     const whole = nearest(typeName, names);
-    const near = whole ?? names.find((n) => last(n) === last(typeName));
+    const near = whole ?? names.find((n) => n.startsWith("envoy.") && last(n) === last(typeName));
     this.add("OR1109", `unknown type ${quote(url)}`, origin, near === undefined ? undefined : `did you mean "type.googleapis.com/${near}"?`);
   }
 

@@ -5,6 +5,8 @@ import { quote } from "./reader.ts";
 import type { Bootstrap } from "./schema/types/envoy.config.bootstrap.v3.d.ts";
 import type { Address, ApiConfigSource, ConfigSource, GrpcService_EnvoyGrpc, SocketAddress } from "./schema/types/envoy.config.core.v3.d.ts";
 import type { Listener } from "./schema/types/envoy.config.listener.v3.d.ts";
+import type { RouteConfiguration } from "./schema/types/envoy.config.route.v3.d.ts";
+import type { HttpConnectionManager } from "./schema/types/envoy.extensions.filters.network.http_connection_manager.v3.d.ts";
 import { walkMessages } from "./walk.ts";
 
 type Locate = (message: object, field?: string) => Origin | undefined;
@@ -50,6 +52,20 @@ export function checkSemantics(bootstrap: Bootstrap, locate: Locate): Finding[] 
         );
         return true;
       }
+      case "envoy.config.route.v3.RouteConfiguration":
+        checkVirtualHostNames(message as unknown as RouteConfiguration, report, locate);
+        return true;
+      case "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager":
+        if ((message as unknown as HttpConnectionManager).httpFilters.length === 0)
+          report(
+            "OR6004",
+            "the connection manager has no http_filters: nothing answers its requests",
+            message,
+            "http_filters",
+            "add envoy.filters.http.router",
+            "warning",
+          );
+        return true;
       case "envoy.config.core.v3.SocketAddress":
         checkSocketAddress(message as unknown as SocketAddress, report);
         return true;
@@ -111,6 +127,16 @@ function checkListeners(listeners: readonly Listener[], report: Report, locate: 
         firstSeen(locate(named, "name")),
         "warning",
       );
+  }
+}
+
+/** Envoy takes them; statistics and logs cannot tell them apart. */
+function checkVirtualHostNames(routes: RouteConfiguration, report: Report, locate: Locate): void {
+  const names = new Map<string, object>();
+  for (const host of routes.virtualHosts) {
+    const first = names.get(host.name);
+    if (first === undefined) names.set(host.name, host);
+    else report("OR6003", `two virtual hosts have the name ${quote(host.name)}`, host, "name", firstSeen(locate(first, "name")), "warning");
   }
 }
 

@@ -82,6 +82,8 @@ export interface CompileContext {
   /** Contents of a DataSource file: read on the main thread, carried along to workers. undefined (and a finding) when it cannot be read. */
   readFile(path: string, message: object, field: string): Buffer | undefined;
   hasCluster(name: string): boolean;
+  /** The cluster that was probably meant, for a hint. */
+  nearestCluster?(name: string): string | undefined;
   /** The loaded module of an extension message; undefined (and a finding) where none is known in that category. */
   extension<C extends ExtensionCategory>(category: C, message: AnyMessage | undefined, at: object, field: string, name?: string): Extension | undefined;
   readonly stats: StatsStore;

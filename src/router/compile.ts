@@ -338,8 +338,13 @@ class Compiler {
   }
 
   #checkCluster(at: object, field: string, kind: string, name: string): void {
-    if (this.#validateClusters && name !== "" && !this.#context.hasCluster(name))
-      this.#context.report(at, field, { code: "OR3610", text: `route: unknown ${kind} '${name}'` });
+    if (!this.#validateClusters || name === "" || this.#context.hasCluster(name)) return;
+    const near = this.#context.nearestCluster?.(name);
+    this.#context.report(at, field, {
+      code: "OR3610",
+      text: `route: unknown ${kind} '${name}'`,
+      hint: near === undefined ? undefined : `did you mean "${near}"?`,
+    });
   }
 
   #compileMirrors(messages: readonly RouteAction_RequestMirrorPolicy[]): MirrorPolicy[] {

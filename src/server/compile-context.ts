@@ -2,6 +2,7 @@
 import { closeSync, openSync, readFileSync } from "node:fs";
 import type { Finding, Origin } from "../config/finding.ts";
 import type { AnyMessage } from "../config/message.ts";
+import { nearest } from "../config/nearest.ts";
 import type { CompileContext, Extension, ExtensionCategory, LogTarget, LogWriter } from "../extensions/extension.ts";
 import { extensionOfMessage } from "../extensions/registry.ts";
 import type { TimerWheel } from "../net/timer-wheel.ts";
@@ -25,6 +26,13 @@ export interface ContextParts {
   readonly options: CompileContext["options"];
 }
 
+/** What the loader knows of the messages that are compiled. */
+export interface FindingSource {
+  locate(message: object, field?: string): Origin | undefined;
+  /** The loader has a finding for this field: what follows from it is not said as well. */
+  isBroken(message: object, field: string): boolean;
+}
+
 /** On the main thread. `findings` and `files` fill while compiling. */
 export class ValidatingContext implements CompileContext {
   readonly validating: boolean = true;
@@ -41,10 +49,11 @@ export class ValidatingContext implements CompileContext {
   readonly options: CompileContext["options"];
   readonly #extensions: ExtensionSet;
   readonly #clusterNames: ReadonlySet<string>;
-  readonly #locate: (message: object, field: string | undefined) => Origin | undefined;
+  readonly #source: FindingSource;
   readonly #allowUnsupported: boolean;
+  #suggestionsLeft = 100;
 
-  constructor(parts: ContextParts, locate: (message: object, field: string | undefined) => Origin | undefined, allowUnsupported: boolean) {
+  constructor(parts: ContextParts, source: FindingSource, allowUnsupported: boolean) {
     this.stats = parts.stats;
     this.runtime = parts.runtime;
     this.timers = parts.timers;
@@ -54,16 +63,17 @@ export class ValidatingContext implements CompileContext {
     this.options = parts.options;
     this.#extensions = parts.extensions;
     this.#clusterNames = parts.clusterNames;
-    this.#locate = locate;
+    this.#source = source;
     this.#allowUnsupported = allowUnsupported;
   }
 
   report(message: object, field: string | undefined, finding: Pick<Finding, "code" | "text"> & Partial<Finding>): void {
+    if (field !== undefined && this.#source.isBroken(message, field)) return;
     this.findings.push({
       code: finding.code,
       severity: finding.severity ?? "error",
       text: finding.text,
-      origin: finding.origin ?? this.#locate(message, field),
+      origin: finding.origin ?? this.#source.locate(message, field),
       hint: finding.hint,
     });
   }
@@ -87,6 +97,11 @@ export class ValidatingContext implements CompileContext {
 
   hasCluster(name: string): boolean {
     return this.#clusterNames.has(name);
+  }
+
+  nearestCluster(name: string): string | undefined {
+    // Comparing costs: a file with more mistakes than this has one mistake.
+    return this.#suggestionsLeft-- > 0 ? nearest(name, this.#clusterNames) : undefined;
   }
 
   extension(category: ExtensionCategory, message: AnyMessage | undefined, at: object, field: string, name = ""): Extension | undefined {

@@ -4,7 +4,7 @@
  */
 import type { Options } from "../cli/options.ts";
 import type { Finding } from "../config/finding.ts";
-import { loadBootstrap } from "../config/load.ts";
+import { loadBootstrap, sortFindings } from "../config/load.ts";
 import type { Bootstrap } from "../config/schema/types/envoy.config.bootstrap.v3.d.ts";
 import { checkSemantics } from "../config/semantic.ts";
 import { checkSupported } from "../config/supported.ts";
@@ -77,7 +77,7 @@ export async function prepare(options: Options): Promise<PrepareResult> {
       headerPrefix,
       options: { fileFlushIntervalMs: options.fileFlushIntervalMs, fileFlushMinBytes: options.fileFlushMinSizeKb * 1024, concurrency: options.concurrency },
     },
-    loaded.locate,
+    loaded,
     options.allowUnsupported,
   );
   for (const cluster of clusters) compileCluster(cluster, context);
@@ -87,7 +87,7 @@ export async function prepare(options: Options): Promise<PrepareResult> {
   const logFormat = compileApplicationLogConfig(bootstrap.applicationLogConfig, context, options.logFormatSet);
   findings.push(...context.findings);
 
-  const unique = dedupe(findings);
+  const unique = sortFindings(dedupe(findings), [options.configPath]);
   const good = !unique.some((finding) => finding.severity === "error");
   const counts = { unknownFields: loaded.unknownFieldCount, deprecatedFields: loaded.deprecatedFields.length };
   return { prepared: good ? { bootstrap, extensions, files: context.files, node, headerPrefix, logFormat, ...counts } : undefined, findings: unique };
