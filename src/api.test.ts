@@ -134,6 +134,9 @@ test("a bad configuration is refused with findings", async () => {
 test("no request is lost while configurations come and go", async () => {
   const proxy = await start({ config: config() });
   try {
+    const heard: string[] = [];
+    proxy.events.on("reloaded", (changes) => heard.push(changes));
+    proxy.events.on("reload_refused", () => heard.push("refused"));
     const running = load(proxy, 6);
     const many = Array.from({ length: 5000 }, (_, i) => ({ match: { prefix: `/api/v1/resource${i}/` }, route: { cluster: "backend" } }));
     for (let i = 0; i < 2; i++) {
@@ -141,6 +144,8 @@ test("no request is lost while configurations come and go", async () => {
       assert.match(await proxy.reload(config()), /changed ingress/);
     }
     await assert.rejects(proxy.reload({ static_resources: { listeners: 3 } }), /the old configuration goes on/);
+    assert.equal(heard.length, 5);
+    assert.equal(heard[4], "refused");
     const { count, failures } = await running.stop();
     assert.deepEqual(failures, []);
     assert.ok(count > 0);

@@ -6,12 +6,14 @@
  *     await fetch(`http://${proxy.address("listener_0")}/`);
  *     await proxy.stop();
  */
+
+import type { EventEmitter } from "node:events";
 import { defaultOptions } from "./cli/options.ts";
 import type { Finding } from "./config/finding.ts";
 import { type Level, type LogRecord, setAllLevels, setLogSink } from "./log/log.ts";
-import { Server, StartError } from "./server/server.ts";
+import { Server, type ServerEvents, StartError } from "./server/server.ts";
 
-export type { Finding, Level, LogRecord };
+export type { Finding, Level, LogRecord, ServerEvents };
 export { StartError };
 
 export interface StartOptions {
@@ -35,6 +37,8 @@ export interface Proxy {
   address(listener?: string): string;
   /** The admin interface's "ip:port", undefined where the configuration has none. */
   readonly adminAddress: string | undefined;
+  /** `proxy.events.on("reloaded", (changes) => ...)`: see ServerEvents for what there is to hear. */
+  readonly events: EventEmitter<ServerEvents>;
   /** Counters and gauges by name, all threads added up. */
   stats(): Map<string, number>;
   /** Reads the configuration again (`config` replaces the one given to `start`). What changed, or throws what is wrong. */
@@ -80,6 +84,7 @@ export async function start(options: StartOptions): Promise<Proxy> {
     get adminAddress() {
       return server.adminAddress;
     },
+    events: server.events,
     stats: () => server.aggregate.values(),
     async reload(config) {
       if (config !== undefined) settings.configYaml = text(config);

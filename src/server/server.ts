@@ -43,6 +43,20 @@ export class StartError extends Error {
   }
 }
 
+/** What happens to a server, for those it runs inside of. */
+export interface ServerEvents {
+  /** A new configuration is in force: what changed, a line each. */
+  reloaded: [changes: string];
+  /** A new configuration was refused, and why; the old one goes on. */
+  reload_refused: [reason: string];
+  /** A worker died and another has taken its place. */
+  worker_restarted: [index: number];
+  /** Connections are being wound up. */
+  draining: [];
+  /** Everything is closed. */
+  stopped: [];
+}
+
 export type ServerState = "PRE_INITIALIZING" | "INITIALIZING" | "LIVE" | "DRAINING";
 
 /** A worker that dies more often than this within a minute is a fault no restart mends: the process ends. */
@@ -52,6 +66,7 @@ export class Server {
   readonly options: Options;
   readonly stats: StatsStore;
   readonly aggregate = new StatsAggregate();
+  readonly events = new EventEmitter<ServerEvents>();
   readonly startedMs = performance.now();
   /** Set by the process around the server. */
   onQuit: () => void = () => {};
@@ -189,13 +204,20 @@ export class Server {
   /** Reads the configuration again. What changed, one line each; or why the old configuration goes on. */
   async reload(): Promise<string> {
     // Two triggers at once (SIGHUP and a file event) are one reload after the other.
-    const run = (this.#reloading ?? Promise.resolve("")).then(() => this.#reload());
+    const run = (this.#reloading ?? Promise.resolve(""))
+      .then(() => this.#reload())
+      .then((said) => {
+        if (said.startsWith("error")) this.events.emit("reload_refused", said);
+        else this.events.emit("reloaded", said);
+        return said;
+      });
     this.#reloading = run.catch((error: unknown) => `error: ${String(error)}`);
     return this.#reloading;
   }
 
   drainListeners(options: { graceful: boolean; inboundOnly: boolean; skipExit?: boolean }): void {
     if (options.graceful) {
+      this.events.emit("draining");
       this.#draining = { kind: this.options.drainStrategy === "Gradual" ? "gradual" : "immediate", inboundOnly: options.inboundOnly };
       this.#toWorkers({ type: "drain", ...this.#draining });
       if (options.skipExit === true) return;
@@ -276,6 +298,7 @@ export class Server {
     this.#timers.stop();
     this.#logs?.flushSync();
     log.info("exiting");
+    this.events.emit("stopped");
   }
 
   // ---- start ----------------------------------------------------------------------------------------------------------
@@ -359,6 +382,7 @@ export class Server {
     if (this.#healthFailed) link.send({ type: "health_failed", failed: true });
     if (this.#draining) link.send({ type: "drain", ...this.#draining });
     if (!this.#listenersStopped) link.send({ type: "listen", ports: this.#ports, reusePort: this.#reusePort });
+    this.events.emit("worker_restarted", dead.index);
   }
 
   /**
