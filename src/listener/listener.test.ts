@@ -1,0 +1,307 @@
+import assert from "node:assert/strict";
+import { existsSync, mkdtempSync, rmSync, statSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { type TestContext, test } from "node:test";
+import { connect as connectTls } from "node:tls";
+import { server } from "../net/tls/testing.ts";
+import { Client, echo, logged, says, TestListeners, talk, typed, until } from "./testing.ts";
+
+function listeners(t: TestContext): TestListeners {
+  const made = new TestListeners();
+  t.after(() => made.close());
+  return made;
+}
+const tls = {
+  name: "tls",
+  typed_config: {
+    "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+    common_tls_context: { tls_certificates: [{ certificate_chain: { inline_string: server.cert }, private_key: { inline_string: server.key } }] },
+  },
+};
+const proxyProtocol = typed("listener.proxy_protocol.v3.ProxyProtocol");
+const httpInspector = typed("listener.http_inspector.v3.HttpInspector");
+
+test("accepts, counts and forgets connections", async (t) => {
+  const proxy = listeners(t);
+  const { port, listener } = await proxy.start({ filter_chains: [{ filters: [echo] }] });
+  const client = new Client(port, "hello");
+  await until(() => client.text === "hello");
+  assert.equal(proxy.listenerStat("downstream_cx_total"), 1);
+  assert.equal(proxy.gauge("listener.test.downstream_cx_active"), 1);
+  assert.equal(proxy.listenerStat("worker_0.downstream_cx_total"), 1);
+  assert.equal(listener.connectionCount, 1);
+  client.close();
+  await until(() => listener.connectionCount === 0);
+  assert.equal(proxy.gauge("listener.test.downstream_cx_active"), 0);
+  assert.equal(proxy.listenerStat("downstream_cx_destroy"), 1);
+  assert.equal(proxy.timers.armed, 0);
+});
+
+test("a connection that no chain takes is closed and logged", async (t) => {
+  const proxy = listeners(t);
+  const { port } = await proxy.start({
+    access_log: [logged("%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %ACCESS_LOG_TYPE%\n")],
+    filter_chains: [{ filter_chain_match: { destination_port: 1 }, filters: [echo] }],
+  });
+  assert.equal(await talk(port), "");
+  assert.equal(proxy.listenerStat("no_filter_chain_match"), 1);
+  assert.equal(proxy.listenerStat("downstream_cx_total"), 0);
+  assert.deepEqual(proxy.lines, ["NR filter_chain_not_found NotSet\n"]);
+});
+
+test("a chain without filters closes", async (t) => {
+  const proxy = listeners(t);
+  const { port, listener } = await proxy.start({ filter_chains: [{}] });
+  assert.equal(await talk(port), "");
+  await until(() => listener.connectionCount === 0);
+});
+
+test("bytes that were looked at are read again", async (t) => {
+  const proxy = listeners(t);
+  const { port } = await proxy.start({
+    listener_filters: [proxyProtocol, httpInspector],
+    filter_chains: [{ filter_chain_match: { application_protocols: ["http/1.1"] }, filters: [echo] }],
+    default_filter_chain: { filters: [says("no HTTP")] },
+  });
+  // Every cut of the head comes through whole, the header in front of it taken away.
+  const head = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+  const bytes = `PROXY TCP4 203.0.113.7 198.51.100.1 4444 80\r\n${head}`;
+  for (let cut = 0; cut <= bytes.length; cut += 7) {
+    const client = new Client(port, bytes.slice(0, cut));
+    await until(
+      () => !client.socket.connecting && proxy.gauge("listener.test.downstream_pre_cx_active") + proxy.gauge("listener.test.downstream_cx_active") > 0,
+    );
+    client.send(bytes.slice(cut));
+    await until(() => client.text.length >= head.length);
+    assert.equal(client.text, head);
+    client.close();
+    await until(() => proxy.gauge("listener.test.downstream_cx_active") === 0);
+  }
+  assert.equal(await talk(port, "PROXY UNKNOWN\r\n\0\0\0"), "no HTTP");
+});
+
+test("PROXY headers set the addresses that logs and filters see", async (t) => {
+  const proxy = listeners(t);
+  const { port } = await proxy.start({
+    access_log: [logged("%DOWNSTREAM_REMOTE_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%\n")],
+    listener_filters: [proxyProtocol],
+    filter_chains: [
+      { filter_chain_match: { source_prefix_ranges: [{ address_prefix: "203.0.113.0", prefix_len: 24 }] }, filters: [says("known")] },
+      { filters: [says("unknown")] },
+    ],
+  });
+  assert.equal(await talk(port, "PROXY TCP4 203.0.113.7 198.51.100.1 4444 80\r\n"), "known");
+  assert.equal(await talk(port, "PROXY UNKNOWN\r\n"), "unknown");
+  await until(() => proxy.lines.length === 2);
+  assert.equal(proxy.lines[0], "203.0.113.7:4444 198.51.100.1:80 127.0.0.1\n");
+});
+
+test("refusals of listener filters are counted where Envoy counts them, and logged", async (t) => {
+  const proxy = listeners(t);
+  const { port } = await proxy.start({
+    access_log: [logged("%RESPONSE_FLAGS%\n")],
+    listener_filters: [proxyProtocol],
+    filter_chains: [{ filters: [echo] }],
+  });
+  assert.equal((await talk(port, "GET / HTTP/1.1\r\n\r\n")).replace("(ECONNRESET)", ""), "");
+  assert.equal(proxy.stat("proxy_proto.not_found_disallowed"), 1);
+  assert.equal(proxy.stat("downstream_cx_proxy_proto_error"), 1);
+  assert.equal(proxy.listenerStat("downstream_listener_filter_error"), 0);
+  assert.equal((await talk(port, "PROXY nonsense\r\n")).replace("(ECONNRESET)", ""), "");
+  assert.equal(proxy.stat("proxy_proto.versions.v1.error"), 1);
+  const early = new Client(port, "PROXY");
+  early.socket.end();
+  assert.equal(await early.ended, "eof");
+  assert.equal(proxy.listenerStat("downstream_listener_filter_remote_close"), 1);
+  assert.equal(proxy.gauge("listener.test.downstream_pre_cx_active"), 0);
+  assert.equal(proxy.listenerStat("downstream_cx_total"), 0);
+  assert.deepEqual(proxy.lines, ["-\n", "-\n", "-\n"]);
+});
+
+test("listener filters have a time, after which connections are dropped or go on", async (t) => {
+  const proxy = listeners(t);
+  const timed = { listener_filters: [httpInspector], listener_filters_timeout: "0.05s", filter_chains: [{ filters: [echo] }] };
+  const { port } = await proxy.start(timed);
+  assert.equal(await talk(port), "");
+  assert.equal(proxy.listenerStat("downstream_pre_cx_timeout"), 1);
+  const { port: patient } = await proxy.start({ ...timed, continue_on_listener_filters_timeout: true });
+  const client = new Client(patient, "GE");
+  await until(() => client.text === "GE");
+  client.send("T");
+  await until(() => client.text === "GET");
+  client.close();
+});
+
+test("a client that sends no hello is not waited for longer than transport_socket_connect_timeout", async (t) => {
+  const proxy = listeners(t);
+  const { port } = await proxy.start({ filter_chains: [{ filters: [echo], transport_socket_connect_timeout: "0.05s", transport_socket: tls }] });
+  const how = await new Client(port).ended;
+  assert.ok(how === "eof" || how === "ECONNRESET", how);
+  assert.equal(proxy.listenerStat("downstream_cx_transport_socket_connect_timeout"), 1);
+});
+
+test("TLS and plain clients share a port by what their first bytes are", async (t) => {
+  const proxy = listeners(t);
+  const { port } = await proxy.start({
+    access_log: [logged("%REQUESTED_SERVER_NAME% %FILTER_CHAIN_NAME% %TLS_JA4_FINGERPRINT%\n")],
+    listener_filters: [typed("listener.tls_inspector.v3.TlsInspector", { enable_ja3_fingerprinting: true, enable_ja4_fingerprinting: true })],
+    filter_chains: [
+      { name: "named", filter_chain_match: { server_names: ["a.test"] }, transport_socket: tls, filters: [says("named")] },
+      { name: "tls", filter_chain_match: { transport_protocol: "tls" }, transport_socket: tls, filters: [says("tls")] },
+      { name: "plain", filters: [says("plain")] },
+    ],
+  });
+  const secure = async (servername: string): Promise<string> => {
+    const socket = connectTls({ port, host: "127.0.0.1", servername, rejectUnauthorized: false, ALPNProtocols: ["http/1.1"] });
+    let text = "";
+    for await (const chunk of socket) text += String(chunk);
+    return text;
+  };
+  assert.equal(await secure("a.test"), "named");
+  assert.equal(await secure("b.test"), "tls");
+  assert.equal(await talk(port, "hello"), "plain");
+  assert.deepEqual(
+    ["tls_found", "tls_not_found", "sni_found", "alpn_found"].map((name) => proxy.stat(`tls_inspector.${name}`)),
+    [2, 1, 2, 2],
+  );
+  await until(() => proxy.lines.length === 3);
+  assert.match(proxy.lines[0], /^a\.test named t13d\d{4}h1_[0-9a-f]{12}_[0-9a-f]{12}\n$/);
+  assert.equal(proxy.lines[2], "- plain -\n");
+});
+
+test("a runtime key limits a listener's connections, over all of them", async (t) => {
+  const proxy = listeners(t);
+  proxy.setRuntime({ "envoy.resource_limits.listener.test.connection_limit": 2 });
+  const { port } = await proxy.start({ filter_chains: [{ filters: [echo] }] });
+  const clients = [new Client(port, "a"), new Client(port, "b")];
+  await until(() => clients.every((client) => client.text !== ""));
+  assert.equal((await talk(port)).replace("(ECONNRESET)", ""), "");
+  assert.equal(proxy.listenerStat("downstream_cx_overflow"), 1);
+  clients[0].close();
+  await until(() => proxy.gauge("listener.test.downstream_cx_active") === 1);
+  const next = new Client(port, "c");
+  await until(() => next.text === "c");
+  next.close();
+  clients[1].close();
+});
+
+test("an update serves new connections; those that are open stay with what they had", async (t) => {
+  const proxy = listeners(t);
+  const before = { filter_chains: [{ filters: [echo] }] };
+  const { port, listener } = await proxy.start(before);
+  const old = new Client(port, "1");
+  await until(() => old.text === "1");
+  // Traffic goes on while it changes to and fro: nobody is refused, everybody gets one of the two.
+  let served = 0;
+  for (let round = 0; round < 20; round++) {
+    const [a, b] = [talk(port, ""), new Client(port, "x")];
+    listener.update(await proxy.compile(round % 2 === 0 ? { filter_chains: [{ filters: [says(`new ${round}`)] }] } : before));
+    const after = new Client(port, "y");
+    b.socket.end();
+    after.socket.end();
+    await Promise.all([b.ended, after.ended]);
+    if (round % 2 === 0) assert.equal(after.text, `new ${round}`);
+    else assert.equal(after.text, "y");
+    // Of a connection from before the update either chain is right.
+    assert.ok(b.text === "x" || b.text.startsWith("new"), b.text);
+    served++;
+    old.send("2");
+    await until(() => old.text.length === served + 1);
+    void a.catch(() => {});
+  }
+  old.close();
+});
+
+test("after stopAccepting the open connections go on, and nobody new is let in", async (t) => {
+  const proxy = listeners(t);
+  const { port, listener } = await proxy.start({ filter_chains: [{ filters: [echo] }] });
+  const client = new Client(port, "1");
+  await until(() => client.text === "1");
+  listener.stopAccepting();
+  assert.equal(await new Client(port).ended, "ECONNREFUSED");
+  client.send("2");
+  await until(() => client.text === "12");
+  listener.close();
+  const how = await client.ended;
+  assert.ok(how === "eof" || how === "ECONNRESET", how);
+});
+
+test("a taken address is told with its code", async (t) => {
+  const proxy = listeners(t);
+  const { port } = await proxy.start({ filter_chains: [{ filters: [echo] }] });
+  await assert.rejects(
+    proxy.start({ filter_chains: [{ filters: [echo] }], address: { socket_address: { address: "127.0.0.1", port_value: port } } }),
+    (error: NodeJS.ErrnoException & { address?: string }) => error.code === "EADDRINUSE" && error.address === `127.0.0.1:${port}`,
+  );
+});
+
+test("a path and an address can be one listener", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "listener-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const path = join(folder, "socket");
+  const proxy = listeners(t);
+  const { port, listener } = await proxy.start({
+    additional_addresses: [{ address: { pipe: { path, mode: 0o600 } } }],
+    filter_chains: [{ filters: [says("hi")] }],
+  });
+  assert.equal(await talk(port), "hi");
+  assert.equal(await talk({ path }), "hi");
+  assert.equal(statSync(path).mode & 0o777, 0o600);
+  listener.close();
+  assert.equal(existsSync(path), false);
+});
+
+test("what cannot be is said in Envoy's words", async (t) => {
+  const proxy = listeners(t);
+  const compile = async (json: object): Promise<string[]> => {
+    proxy.findings.length = 0;
+    await proxy.compile(json);
+    return [...proxy.findings];
+  };
+  const chain = { filters: [echo] };
+  assert.match((await compile({}))[0], /no filter chains specified/);
+  assert.match((await compile({ filter_chains: [chain, { ...chain, name: "twin" }] }))[0], /'twin' has the same matching rules defined as ''/);
+  const overlapping = [
+    { filter_chain_match: { server_names: ["a.test", "b.test"] }, filters: [echo] },
+    { filter_chain_match: { server_names: ["b.test"] }, filters: [echo] },
+  ];
+  assert.match((await compile({ filter_chains: overlapping }))[0], /overlapping matching rules/);
+  assert.match(
+    (await compile({ filter_chains: [{ filter_chain_match: { server_names: ["a.*.test"] }, filters: [echo] }] }))[0],
+    /partial wildcards are not supported in "server_names"/,
+  );
+  assert.match((await compile({ filter_chains: [{ filters: [echo, echo] }] }))[0], /terminal filter named 'x' must be the last filter/);
+  assert.match(
+    (await compile({ filter_chains: [{ filters: [typed("network.sni_cluster.v3.SniCluster")] }] }))[0],
+    /non-terminal filter named 'x' must not be the last filter/,
+  );
+  assert.match(
+    (await compile({ filter_chains: [chain], address: { socket_address: { address: "example.com", port_value: 1 } } }))[0],
+    /malformed IP address: example.com/,
+  );
+  assert.match((await compile({ filter_chains: [chain], transparent: true }))[0], /transparent is not supported/);
+  assert.deepEqual(await compile({ filter_chains: [chain], transparent: false }), []);
+});
+
+test("many connections that come and go leave nothing behind", async (t) => {
+  const proxy = listeners(t);
+  const { port, listener } = await proxy.start({ listener_filters: [httpInspector], filter_chains: [{ filters: [echo] }] });
+  await Promise.all(
+    Array.from({ length: 60 }, async (_, i) => {
+      const socket = connect({ port, host: "127.0.0.1" });
+      socket.on("error", () => {});
+      socket.resume();
+      await new Promise((resolve) => socket.once("connect", resolve));
+      if (i % 3 === 0) socket.resetAndDestroy();
+      else if (i % 3 === 1) socket.end("GET / HTTP/1.1\r\n");
+      else socket.end();
+      await new Promise((resolve) => socket.once("close", resolve));
+    }),
+  );
+  await until(() => listener.connectionCount === 0 && proxy.gauge("listener.test.downstream_pre_cx_active") === 0);
+  assert.equal(proxy.gauge("listener.test.downstream_cx_active"), 0);
+  assert.equal(proxy.listenerStat("downstream_cx_total"), proxy.listenerStat("downstream_cx_destroy"));
+  assert.equal(proxy.timers.armed, 0);
+});
