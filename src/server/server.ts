@@ -3,6 +3,7 @@
  *
  * Life: pre_initializing -> initializing (clusters warm up) -> live -> draining -> stopped.
  */
+import { EventEmitter } from "node:events";
 import { existsSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
