@@ -28,3 +28,11 @@ test("equal trees have equal fingerprints, 64-bit integers and bytes included", 
   assert.notEqual(fingerprint({ a: 5n }), fingerprint({ a: 5 }));
   assert.deepEqual(describeChanges("x", changesBetween([], [], nameOf), nameOf), []);
 });
+
+test("a path counts with what is in its file", () => {
+  const listener = { name: "a", certificate: { filename: "/cert.pem" } };
+  const before = new Map([["/cert.pem", Buffer.from("old")]]);
+  const after = new Map([["/cert.pem", Buffer.from("new")]]);
+  assert.notEqual(fingerprint(listener, before), fingerprint(listener, after));
+  assert.equal(fingerprint(listener, before), fingerprint(listener, new Map([["/cert.pem", Buffer.from("old")]])));
+});

@@ -512,8 +512,9 @@ export class Server {
     }
     const name = (x: { name: string }): string => x.name;
     const resources = (p: Prepared) => ({ listeners: p.bootstrap.staticResources?.listeners ?? [], clusters: p.bootstrap.staticResources?.clusters ?? [] });
-    const listeners = changesBetween(resources(before).listeners, resources(prepared).listeners, name);
-    const clusters = changesBetween(resources(before).clusters, resources(prepared).clusters, name);
+    const same = (a: object, b: object): boolean => fingerprint(a, before.files) === fingerprint(b, prepared.files);
+    const listeners = changesBetween(resources(before).listeners, resources(prepared).listeners, name, same);
+    const clusters = changesBetween(resources(before).clusters, resources(prepared).clusters, name, same);
     const said = [...describeChanges("listeners", listeners, name), ...describeChanges("clusters", clusters, name)];
     const files = [...prepared.files]
       .filter(([path, contents]) => Buffer.compare(contents, before.files.get(path) ?? new Uint8Array()) !== 0)

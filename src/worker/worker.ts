@@ -225,9 +225,9 @@ export class WorkerCore {
     const before = this.#config;
     const context = await this.#context(message.config);
     this.#config = message.config;
-    const oldClusters = new Map(before.clusters.map((cluster) => [cluster.name, fingerprint(cluster)]));
+    const oldClusters = new Map(before.clusters.map((cluster) => [cluster.name, fingerprint(cluster, before.files)]));
     for (const cluster of message.config.clusters) {
-      if (oldClusters.get(cluster.name) === fingerprint(cluster)) oldClusters.delete(cluster.name);
+      if (oldClusters.get(cluster.name) === fingerprint(cluster, message.config.files)) oldClusters.delete(cluster.name);
       else this.#clusters.add(compileCluster(cluster, context));
     }
     for (const update of message.hosts) this.#clusters.updateHosts(update);
@@ -236,7 +236,7 @@ export class WorkerCore {
     for (const listener of message.config.listeners) {
       kept.add(listener.name);
       const running = this.#listeners.get(listener.name);
-      if (running !== undefined && fingerprint(running.message) === fingerprint(listener)) continue;
+      if (running !== undefined && fingerprint(running.message, before.files) === fingerprint(listener, message.config.files)) continue;
       if (running !== undefined && fingerprint(running.message.address) === fingerprint(listener.address)) {
         running.listener.update(compileListener(listener, context));
         this.#listeners.set(listener.name, { message: listener, listener: running.listener });
