@@ -41,8 +41,9 @@ class TlsInspectorFilter implements ListenerFilter {
     const { stats, maxBytes, closeOnErrors } = this.#settings;
     if (peeked.length === 0) return "need_more";
     const hello = parseClientHello(peeked);
-    if (hello === "partial") {
-      if (peeked.length < maxBytes) return "need_more";
+    const tooLarge = announcedBytes(peeked) > maxBytes;
+    if (hello === "partial" || tooLarge) {
+      if (!tooLarge && peeked.length < maxBytes) return "need_more";
       stats.client_hello_too_large.inc();
       return "close";
     }
@@ -69,6 +70,11 @@ class TlsInspectorFilter implements ListenerFilter {
     if (this.#settings.ja3) socket.ja3 = ja3(parts);
     if (this.#settings.ja4) socket.ja4 = ja4(parts);
   }
+}
+
+/** The length of the hello that these bytes begin, 0 where they begin none. */
+function announcedBytes(peeked: Buffer): number {
+  return peeked.length >= 9 && peeked[0] === 22 && peeked[1] === 3 && peeked[5] === 1 ? 4 + peeked.readUIntBE(6, 3) : 0;
 }
 
 function inspectorStats(store: StatsStore): Stats {
