@@ -12,7 +12,8 @@ export interface PinnedDirectory {
 /** Fails as chdir(2) would: ENOENT, ENOTDIR, EACCES. */
 export function pinDirectory(path: string): PinnedDirectory {
   const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
-  let base = `/proc/self/fd/${fd}`;
+  // By number, not "self": helpers that are given such a path must find the same.
+  let base = `/proc/${process.pid}/fd/${fd}`;
   try {
     statSync(`${base}/.`);
   } catch {

@@ -1,8 +1,9 @@
 /** The same through small programs of the system, for machines without koffi. Slower to start, and it cannot reap orphans. */
 import { spawnSync } from "node:child_process";
-import { closeSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
+import { accessSync, closeSync, constants, mkdtempSync, openSync, readFileSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { checkExecutableFormat } from "./executable.ts";
 import { type ExecRequest, LIMITS, type Os, systemError, UNLIMITED } from "./os.ts";
 
 /** Exit codes of `flock -E` that no other failure uses. */
@@ -100,6 +101,11 @@ export function createProgramsOs(): Os {
       if (status !== 0) throw systemError(codeOf(stderr), "setrlimit", limit);
     },
     exec(request: ExecRequest, newSession = false): never {
+      // Once this process is `env`, only env could tell, in its own words.
+      const file = Buffer.from(request.file, "latin1");
+      accessSync(file, constants.X_OK);
+      if (statSync(file).isDirectory()) throw systemError("EACCES", "execve", request.file);
+      checkExecutableFormat(utf8(request.file));
       const command = [findProgram("env"), "--default-signal=PIPE,XFSZ", "--"];
       if (request.limits !== undefined && request.limits.length > 0) {
         command.unshift(
