@@ -11,7 +11,7 @@ import type { CompileContext, DownstreamTransportSocket, Honours, UpstreamTransp
 import type { StatsScope } from "../stats/stats.ts";
 import { dialOptions, setPeerValidated } from "./socket-connection.ts";
 import { type CompiledCertificate, compileCertificate } from "./tls/certificates.ts";
-import { agreedGroup, type ClientHello } from "./tls/client-hello.ts";
+import { agreedGroup, type ClientHello, takesEcdsa } from "./tls/client-hello.ts";
 import { dnsMatches } from "./tls/names.ts";
 import { type CompiledParameters, compileParameters } from "./tls/parameters.ts";
 import { ticketKeys } from "./tls/session-keys.ts";
@@ -74,16 +74,6 @@ function compileCommon(message: CommonTlsContext | undefined, side: "server" | "
   return complete ? { parameters, certificates, validation, alpn: message?.alpnProtocols ?? [] } : undefined;
 }
 
-/** Context options of some certificates, one of each key type. */
-function withCertificates(base: SecureContextOptions, certificates: readonly CompiledCertificate[]): SecureContextOptions {
-  return { ...base, cert: certificates.map((certificate) => certificate.chain), key: certificates.map((certificate) => certificate.key) };
-}
-
-/** The first certificate of each key type. */
-function onePerType(certificates: readonly CompiledCertificate[]): CompiledCertificate[] {
-  return certificates.filter((certificate, i) => certificates.findIndex((other) => other.keyType === certificate.keyType) === i);
-}
-
 // ---- listeners ---------------------------------------------------------------------------------------------------------------------
 
 export function compileDownstreamTls(message: DownstreamTlsContext, context: CompileContext, listenerScope: StatsScope): DownstreamTransportSocket | undefined {
@@ -108,18 +98,15 @@ export function compileDownstreamTls(message: DownstreamTlsContext, context: Com
   };
   if (message.sessionTimeout !== undefined) base.sessionTimeout = Math.max(1, Math.round(durationMs(message.sessionTimeout, 0) / 1000));
   if (message.sessionTicketKeysType.case === "disableStatelessSessionResumption" && message.sessionTicketKeysType.value) base.secureOptions = sslOpNoTicket;
-  let main: SecureContext;
-  let named: readonly NamedContext[];
+  let served: ServedCertificate[];
   try {
-    main = createSecureContext(withCertificates(base, onePerType(certificates)));
-    named = namedContexts(base, certificates);
+    served = certificates.map((certificate) => ({ certificate, context: createSecureContext({ ...base, cert: certificate.chain, key: certificate.key }) }));
   } catch (error) {
     context.report(message, "common_tls_context", { code: "OR5104", text: `Failed to set up TLS: ${reason(error)}` });
     return undefined;
   }
   return new DownstreamTls(
-    main,
-    named,
+    served,
     validation,
     parameters.curves,
     alpn,
@@ -140,28 +127,30 @@ function contextId(certificates: readonly CompiledCertificate[], message: object
   return hash.digest();
 }
 
-interface NamedContext {
-  readonly name: string;
+interface ServedCertificate {
+  readonly certificate: CompiledCertificate;
   readonly context: SecureContext;
 }
 
-/** For each name of the certificates: a context with those that carry it. Only needed with more than one certificate. */
-function namedContexts(base: SecureContextOptions, certificates: readonly CompiledCertificate[]): NamedContext[] {
-  if (certificates.length < 2) return [];
-  const names = new Set(certificates.flatMap((certificate) => certificate.names));
-  const made = new Map<string, SecureContext>();
-  return [...names].map((name) => {
-    const carriers = onePerType(certificates.filter((certificate) => certificate.names.includes(name)));
-    const key = carriers.map((certificate) => certificates.indexOf(certificate)).join(",");
-    let context = made.get(key);
-    if (context === undefined) made.set(key, (context = createSecureContext(withCertificates(base, carriers))));
-    return { name, context };
-  });
+/** As Envoy: the certificates with the wanted name (all of them without one), of these one of a kind the client can use; the first of all where no name matches. */
+function chooseCertificate(served: readonly ServedCertificate[], hello: ClientHello | undefined): SecureContext {
+  const first = served[0];
+  if (served.length === 1 || hello === undefined) return first.context;
+  const { serverName } = hello;
+  let found = served;
+  if (serverName !== "") {
+    found = served.filter(({ certificate }) => certificate.names.includes(serverName));
+    if (found.length === 0) found = served.filter(({ certificate }) => certificate.names.some((name) => dnsMatches(serverName, name)));
+    if (found.length === 0) return first.context;
+  }
+  const ecdsa = takesEcdsa(hello);
+  return (found.find(({ certificate }) => ecdsa && certificate.keyType === "ec") ?? found.find(({ certificate }) => certificate.keyType !== "ec") ?? found[0])
+    .context;
 }
 
 class DownstreamTls implements DownstreamTransportSocket {
   readonly tls: TLSSocketOptions;
-  readonly #withoutAlpn: TLSSocketOptions;
+  readonly #served: readonly ServedCertificate[];
   readonly #validation: CompiledValidation;
   readonly #curves: readonly string[];
   readonly #alpn: readonly string[];
@@ -170,8 +159,7 @@ class DownstreamTls implements DownstreamTransportSocket {
   readonly #stats: TlsStats;
 
   constructor(
-    main: SecureContext,
-    named: readonly NamedContext[],
+    served: readonly ServedCertificate[],
     validation: CompiledValidation,
     curves: readonly string[],
     alpn: readonly string[],
@@ -185,26 +173,21 @@ class DownstreamTls implements DownstreamTransportSocket {
     this.#requireCertificate = requireCertificate;
     this.#requireSni = requireSni;
     this.#stats = stats;
-    this.#withoutAlpn = {
+    this.#served = served;
+    this.tls = {
       isServer: true,
-      secureContext: main,
+      secureContext: served[0].context,
       requestCert: validation.active || requireCertificate,
       // A client without a certificate is refused in the handshake; one with a wrong certificate by accept().
       rejectUnauthorized: requireCertificate,
     };
-    if (named.length > 0) {
-      const exact = new Map(named.map(({ name, context }) => [name, context]));
-      this.#withoutAlpn.SNICallback = (name, done) => {
-        const host = name.toLowerCase();
-        done(null, exact.get(host) ?? named.find((one) => dnsMatches(host, one.name))?.context ?? main);
-      };
-    }
-    this.tls = alpn.length === 0 ? this.#withoutAlpn : { ...this.#withoutAlpn, ALPNProtocols: [...alpn] };
   }
 
   /** A client that offers none of our protocols is served without one; OpenSSL by itself would refuse it. */
   optionsFor(hello: ClientHello | undefined): TLSSocketOptions {
-    return hello === undefined || hello.alpn.some((protocol) => this.#alpn.includes(protocol)) ? this.tls : this.#withoutAlpn;
+    const options: TLSSocketOptions = { ...this.tls, secureContext: chooseCertificate(this.#served, hello) };
+    if (hello?.alpn.some((protocol) => this.#alpn.includes(protocol))) options.ALPNProtocols = [...this.#alpn];
+    return options;
   }
 
   accept(socket: TLSSocket, hello?: ClientHello): string | undefined {
@@ -271,7 +254,11 @@ export function compileUpstreamTls(
   }
   let secure: SecureContext;
   try {
-    secure = createSecureContext(withCertificates({ ...parameters.options, ...validation.options }, certificates));
+    secure = createSecureContext({
+      ...parameters.options,
+      ...validation.options,
+      ...(certificates.length === 0 ? {} : { cert: certificates[0].chain, key: certificates[0].key }),
+    });
   } catch (error) {
     context.report(message, "common_tls_context", { code: "OR5104", text: `Failed to set up TLS: ${reason(error)}` });
     return undefined;

@@ -7,6 +7,8 @@ export interface ClientHello {
   readonly groups: readonly number[];
   readonly keyShares: readonly number[];
   readonly supportsTls13: boolean;
+  readonly cipherSuites: readonly number[];
+  readonly signatureAlgorithms: readonly number[];
 }
 
 /** A hello of more bytes is not waited for. */
@@ -16,11 +18,21 @@ export const maxHelloBytes = 16 * 1024;
 export function parseClientHello(bytes: Buffer): ClientHello | "partial" | "other" {
   const message = handshakeMessage(bytes);
   if (typeof message === "string") return message;
-  const hello = { serverName: "", alpn: [] as string[], groups: [] as number[], keyShares: [] as number[], supportsTls13: false };
+  const hello = {
+    serverName: "",
+    alpn: [] as string[],
+    groups: [] as number[],
+    keyShares: [] as number[],
+    supportsTls13: false,
+    cipherSuites: [] as number[],
+    signatureAlgorithms: [] as number[],
+  };
   let at = 34;
   at += 1 + (message[at] ?? 0);
   if (at + 2 > message.length) return "other";
-  at += 2 + message.readUInt16BE(at);
+  const suitesEnd = at + 2 + message.readUInt16BE(at);
+  hello.cipherSuites = numbers(message.subarray(at + 2, suitesEnd));
+  at = suitesEnd;
   at += 1 + (message[at] ?? 0);
   if (at + 2 > message.length) return hello;
   const end = Math.min(message.length, at + 2 + message.readUInt16BE(at));
@@ -33,6 +45,7 @@ export function parseClientHello(bytes: Buffer): ClientHello | "partial" | "othe
     at += 4 + length;
     if (type === 0) hello.serverName = serverName(data);
     else if (type === 16) hello.alpn = alpn(data);
+    else if (type === 13) hello.signatureAlgorithms = numbers(data.subarray(2));
     else if (type === 10) hello.groups = numbers(data.subarray(2));
     else if (type === 43) hello.supportsTls13 = numbers(data.subarray(1)).includes(0x0304);
     else if (type === 51) hello.keyShares = keyShares(data);
@@ -108,4 +121,14 @@ export function agreedGroup(hello: ClientHello, preference: readonly string[], t
     if (shared !== undefined) return shared;
   }
   return preference.find((name) => hello.groups.includes(groupNumbers[name]));
+}
+
+const ecdsaSignatures = new Set([0x0403, 0x0503, 0x0603, 0x0203]);
+/** TLS_ECDHE_ECDSA_* that we have. */
+const ecdsaSuites = new Set([0xc009, 0xc00a, 0xc023, 0xc024, 0xc02b, 0xc02c, 0xcca9]);
+
+/** Whether the client can do with a certificate that has an ECDSA key. */
+export function takesEcdsa(hello: ClientHello): boolean {
+  if (!hello.signatureAlgorithms.some((algorithm) => ecdsaSignatures.has(algorithm))) return false;
+  return hello.supportsTls13 || hello.cipherSuites.some((suite) => ecdsaSuites.has(suite));
 }
