@@ -81,6 +81,8 @@ export function compileDownstreamTls(message: DownstreamTlsContext, context: Com
   const compiled = compileCommon(common, "server", context);
   if (compiled === undefined) return undefined;
   if ((common?.tlsCertificates.length ?? 0) === 0) {
+    // Secrets from elsewhere are refused for themselves.
+    if ((common?.tlsCertificateSdsSecretConfigs.length ?? 0) > 0) return undefined;
     context.report(common ?? message, common === undefined ? "common_tls_context" : "tls_certificates", {
       code: "OR3805",
       text: "No TLS certificates found for server context",
