@@ -145,6 +145,8 @@ export class Server {
    * Throws StartError.
    */
   async start(beforeAdmin?: () => Promise<unknown>): Promise<void> {
+    // Worker threads load their code while this one reads the configuration.
+    this.#workers = Array.from({ length: this.options.concurrency }, (_, index) => this.#spawn(index));
     const { prepared, findings } = await prepare(this.options);
     if (prepared === undefined)
       throw new StartError(
@@ -291,7 +293,10 @@ export class Server {
     if (this.#flushTimer !== undefined) clearInterval(this.#flushTimer);
     for (const callback of this.#stopCallbacks) callback();
     const workers = this.#workers;
-    for (const link of workers) link.send({ type: "stop" });
+    for (const link of workers) {
+      if (link.begun) link.send({ type: "stop" });
+      else void link.terminate();
+    }
     await Promise.race([Promise.all(workers.map((link) => link.gone)), new Promise((resolve) => setTimeout(resolve, 5000).unref())]);
     await Promise.all(workers.map((link) => link.terminate()));
     this.#clusters?.close();
@@ -336,8 +341,15 @@ export class Server {
   }
 
   #spawn(index: number): WorkerLink {
+    return new WorkerLink(index, this.aggregate, this.#sink, {
+      onMessage: (link, message) => this.#onWorkerMessage(link, message),
+      onCrash: (link) => void this.#replace(link),
+    });
+  }
+
+  #workerStart(index: number): WorkerStart {
     const prepared = this.#prepared as Prepared;
-    const start: WorkerStart = {
+    return {
       index,
       concurrency: this.options.concurrency,
       config: this.#workerConfig(prepared),
@@ -351,16 +363,11 @@ export class Server {
       drainStrategy: this.options.drainStrategy,
       eventLoops: this.#eventLoops as EventLoopSettings,
     };
-    return new WorkerLink(start, this.aggregate, this.#sink, {
-      onMessage: (link, message) => this.#onWorkerMessage(link, message),
-      onCrash: (link) => void this.#replace(link),
-    });
   }
 
   /** Resolves when every worker has compiled. */
   async #startWorkers(): Promise<void> {
-    this.#workers = Array.from({ length: this.options.concurrency }, (_, index) => this.#spawn(index));
-    await Promise.all(this.#workers.map((link) => this.#answer(link, "compiled")));
+    await Promise.all(this.#workers.map((link) => this.#answer(link, "compiled", () => link.begin(this.#workerStart(link.index)))));
   }
 
   /** A worker died: another takes its place and listens on the same ports; the others never stopped accepting. */
@@ -378,7 +385,8 @@ export class Server {
     this.#clusters?.clearWorker(dead.index);
     const link = this.#spawn(dead.index);
     this.#workers[dead.index] = link;
-    await this.#answer(link, "compiled");
+    if (!dead.begun) return; // it died before there was a configuration; this one waits for it
+    await this.#answer(link, "compiled", () => link.begin(this.#workerStart(link.index)));
     if (this.#state === "PRE_INITIALIZING" || this.#state === "INITIALIZING") return;
     if (this.#healthFailed) link.send({ type: "health_failed", failed: true });
     if (this.#draining) link.send({ type: "drain", ...this.#draining });

@@ -19,15 +19,17 @@ export class WorkerLink {
   readonly #stats: ReturnType<StatsAggregate["attach"]>;
   readonly #sink: LogSink;
   #stopping = false;
+  #begun = false;
   /** Resolves when the thread is gone. */
   readonly gone: Promise<void>;
 
-  constructor(start: WorkerStart, aggregate: StatsAggregate, sink: LogSink, callbacks: WorkerLinkCallbacks) {
-    this.index = start.index;
+  /** Starts the thread, which loads its code and waits for `begin`: so that it can do that while the configuration is being read. */
+  constructor(index: number, aggregate: StatsAggregate, sink: LogSink, callbacks: WorkerLinkCallbacks) {
+    this.index = index;
     this.#sink = sink;
-    this.#stats = aggregate.attach(`worker_${start.index}`);
+    this.#stats = aggregate.attach(`worker_${index}`);
     let crash: Error | undefined;
-    this.#worker = new Worker(new URL("../worker/entry.ts", import.meta.url), { workerData: start, name: `worker_${start.index}` });
+    this.#worker = new Worker(new URL("../worker/entry.ts", import.meta.url), { name: `worker_${index}` });
     this.#worker.on("message", (message: FromWorker) => {
       if (!this.#takeOwn(message)) callbacks.onMessage(this, message);
     });
@@ -44,6 +46,17 @@ export class WorkerLink {
         }
       });
     });
+  }
+
+  /** Gives the worker its configuration: it compiles and says so. */
+  begin(start: WorkerStart): void {
+    this.#begun = true;
+    this.#worker.postMessage({ type: "start", start } satisfies ToWorker);
+  }
+
+  /** Whether `begin` was called: a thread that never began has nothing to close. */
+  get begun(): boolean {
+    return this.#begun;
   }
 
   send(message: ToWorker): void {

@@ -34,6 +34,8 @@ export interface WorkerStart {
 }
 
 export type ToWorker =
+  /** The first message that counts; what comes before it is part of it. */
+  | { readonly type: "start"; readonly start: WorkerStart }
   | { readonly type: "listen"; readonly ports: ReadonlyMap<string, number>; readonly reusePort: boolean }
   | { readonly type: "hosts"; readonly update: HostUpdate }
   | { readonly type: "runtime"; readonly values: ReadonlyMap<string, RuntimeValue> }

@@ -109,6 +109,8 @@ export class WorkerCore {
 
   async #take(message: ToWorker): Promise<void> {
     switch (message.type) {
+      case "start":
+        break; // taken by whoever made this object
       case "listen":
         await this.#listen([...this.#listeners.values()], message.ports, message.reusePort);
         break;
