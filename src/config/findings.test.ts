@@ -3,6 +3,7 @@ import { test } from "node:test";
 import { parseOptions } from "../cli/options.ts";
 import { prepare } from "../server/prepare.ts";
 import type { Finding } from "./finding.ts";
+import { loadBootstrap } from "./load.ts";
 import { printFindings } from "./print-findings.ts";
 
 /** Everything that --mode validate finds in this text. */
@@ -186,4 +187,16 @@ test("long lines are cut around the caret, control characters do not reach the t
     text.split("\n").every((line) => line.length < 260),
     "no endless lines",
   );
+});
+
+test("numbers of YAML are typed as Envoy types them, also where the YAML is JSON", () => {
+  const metadata = (yaml: string): unknown => loadBootstrap({ configYaml: yaml }).bootstrap?.node?.metadata;
+  const small = { a: 2147483647, b: -2147483648, c: "2147483648", d: "1.5", e: "9223372036854775807", f: true };
+  assert.deepEqual(metadata("node: { metadata: { a: 2147483647, b: -2147483648, c: 2147483648, d: 1.5, e: 9223372036854775807, f: yes } }"), small);
+  assert.deepEqual(
+    metadata('{"node": {"metadata": {"a": 2147483647, "b": -2147483648, "c": 2147483648, "d": 1.5, "e": 9223372036854775807, "f": true}}}'),
+    small,
+  );
+  assert.equal(loadBootstrap({ configYaml: "node: { id: 4294967295 }" }).bootstrap?.node?.id, "4294967295", "a large number is a text");
+  assert.ok(loadBootstrap({ configYaml: "node: { id: 7 }" }).failed, "a small one is not");
 });

@@ -1,5 +1,5 @@
 /** Reads JSON into a syntax tree: several times faster than the YAML reader, so YAML files that are JSON inside go this way too. */
-import type { MapEntry, ScalarNode, SyntaxNode, SyntaxProblem } from "./syntax.ts";
+import { isInt32, type MapEntry, type ScalarNode, type SyntaxNode, type SyntaxProblem } from "./syntax.ts";
 
 const maxDepth = 200;
 
@@ -11,10 +11,10 @@ class JsonError extends Error {
   }
 }
 
-/** Strict JSON (RFC 8259), but for one comma too many at the end of a list or object, which Envoy's reader lets pass. */
-export function parseJson(text: string): { root: SyntaxNode } | { problem: SyntaxProblem } {
+/** `asYaml`: the text stands in a YAML file, so numbers are typed as there. Strict JSON (RFC 8259), but for one comma too many at the end of a list or object, which Envoy's reader lets pass. */
+export function parseJson(text: string, asYaml = false): { root: SyntaxNode } | { problem: SyntaxProblem } {
   try {
-    const parser = new JsonParser(text);
+    const parser = new JsonParser(text, asYaml);
     return { root: parser.document() };
   } catch (error) {
     if (error instanceof JsonError) return { problem: { offset: error.offset, text: error.message, severity: "error" } };
@@ -24,10 +24,12 @@ export function parseJson(text: string): { root: SyntaxNode } | { problem: Synta
 
 class JsonParser {
   readonly #text: string;
+  readonly #asYaml: boolean;
   #at = 0;
 
-  constructor(text: string) {
+  constructor(text: string, asYaml: boolean) {
     this.#text = text;
+    this.#asYaml = asYaml;
   }
 
   document(): SyntaxNode {
@@ -113,10 +115,11 @@ class JsonParser {
     if (word === "null") return scalar("null", "");
     if (word === "true" || word === "false") return scalar("bool", word);
     if (/^-?(0|[1-9]\d*)$/.test(word) && word.length < 40) {
+      if (this.#asYaml && !isInt32(word)) return scalar("string", word);
       const exact = BigInt(word);
       return scalar(BigInt.asIntN(64, exact) === exact ? "int" : "float", exact.toString());
     }
-    if (/^-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?$/.test(word)) return scalar("float", word);
+    if (/^-?(0|[1-9]\d*)(\.\d+)?([eE][-+]?\d+)?$/.test(word)) return scalar(this.#asYaml ? "string" : "float", word);
     this.#fail(`expected a value, found ${word === "" ? this.#found() : word}`);
   }
 

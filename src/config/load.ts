@@ -188,7 +188,7 @@ function parseText(run: LoadRun, source: SourceText, format: SourceFormat): Synt
   }
   // JSON is YAML too, and what is strictly JSON is read several times faster as such.
   if (format === "json" || /^\s*[{[]/.test(text)) {
-    const parsed = parseJson(text);
+    const parsed = parseJson(text, format === "yaml");
     if ("root" in parsed) return parsed.root;
     if (format === "json") {
       run.add(

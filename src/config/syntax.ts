@@ -27,7 +27,7 @@ export interface ScalarNode {
   readonly kind: "scalar";
   readonly start: number;
   readonly end: number;
-  /** int: fits 64 bits and a double exactly. A YAML float is a string to Envoy; only JSON has `float`; `word` is an unquoted word of the text format. */
+  /** int: fits 64 bits. A YAML integer beyond 32 bits and a YAML float are strings to Envoy; only JSON has `float`; `word` is an unquoted word of the text format. */
   readonly type: "null" | "bool" | "int" | "float" | "string" | "word";
   /** Without quotes and escapes; "true"/"false" for a bool; canonical decimal for an int. */
   readonly text: string;
@@ -87,7 +87,7 @@ export function plainScalar(text: string, start: number, end: number): ScalarNod
   if (text === "" || text === "~" || text === "null" || text === "Null" || text === "NULL") return { kind: "scalar", start, end, type: "null", text: "" };
   if ((first >= 48 && first <= 57) || first === 45 || first === 43) {
     const int = parseYamlInteger(text);
-    if (int !== undefined) return { kind: "scalar", start, end, type: "int", text: int };
+    if (int !== undefined) return { kind: "scalar", start, end, type: isInt32(int) ? "int" : "string", text: int };
     return { kind: "scalar", start, end, type: "string", text };
   }
   if (text.length <= 5 && yamlTrue.has(text)) return { kind: "scalar", start, end, type: "bool", text: "true" };
@@ -99,13 +99,19 @@ const cases = (word: string): string[] => [word, word[0].toUpperCase() + word.sl
 const yamlTrue = new Set(["y", "yes", "true", "on"].flatMap(cases));
 const yamlFalse = new Set(["n", "no", "false", "off"].flatMap(cases));
 
-/** Canonical decimal text, or undefined where it is no integer or not exact as a double (Envoy then hands on the text as it is). */
+/** Larger integers of YAML are texts to Envoy, as they are in proto JSON: it shows where no type is asked for, in a Struct. */
+export function isInt32(decimal: string): boolean {
+  const value = Number(decimal);
+  return value >= -0x80000000 && value <= 0x7fffffff;
+}
+
+/** Canonical decimal text, or undefined where it is no integer of 64 bits (Envoy then hands on the text as it is). */
 function parseYamlInteger(text: string): string | undefined {
   const match = /^([+-]?)(?:0[xX]([0-9a-fA-F]{1,16})|0([0-7]{1,22})|(0|[1-9][0-9]{0,18}))$/.exec(text);
   if (match === null) return undefined;
   const [, sign, hex, octal, decimal] = match;
   let value = BigInt(hex !== undefined ? `0x${hex}` : octal !== undefined ? `0o${octal}` : decimal);
   if (sign === "-") value = -value;
-  if (value > 0x7fffffffffffffffn || value < -0x8000000000000000n || BigInt(Number(value)) !== value) return undefined;
+  if (value > 0x7fffffffffffffffn || value < -0x8000000000000000n) return undefined;
   return value.toString();
 }
