@@ -194,6 +194,8 @@ export interface ListenerFilterSocket {
   remoteAddress: import("../net/connection.ts").Address;
   localAddress: import("../net/connection.ts").Address;
   consume(bytes: number): void;
+  /** The system's number of the socket, for filters that ask the kernel; -1 where there is none. */
+  readonly descriptor?: number;
   readonly info: StreamInfo;
 }
 

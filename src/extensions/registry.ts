@@ -22,6 +22,7 @@ export const extensions: readonly ExtensionRow[] = [
   { name: "envoy.filters.listener.tls_inspector", category: "envoy.filters.listener", messages: ["envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"], load: () => import("./listener_filters/tls_inspector/config.ts") },
   { name: "envoy.filters.listener.http_inspector", category: "envoy.filters.listener", messages: ["envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"], load: () => import("./listener_filters/http_inspector/config.ts") },
   { name: "envoy.filters.listener.proxy_protocol", category: "envoy.filters.listener", messages: ["envoy.extensions.filters.listener.proxy_protocol.v3.ProxyProtocol"], load: () => import("./listener_filters/proxy_protocol/config.ts") },
+  { name: "envoy.filters.listener.original_dst", category: "envoy.filters.listener", messages: ["envoy.extensions.filters.listener.original_dst.v3.OriginalDst"], load: () => import("./listener_filters/original_dst/config.ts") },
   { name: "envoy.filters.listener.local_ratelimit", category: "envoy.filters.listener", messages: ["envoy.extensions.filters.listener.local_ratelimit.v3.LocalRateLimit"], load: () => import("./listener_filters/local_ratelimit/config.ts") },
   // ---- http filters
   {

@@ -41,6 +41,7 @@ export function inspect(socket: Socket, options: InspectOptions): void {
     remoteAddress: options.remoteAddress,
     localAddress: options.localAddress,
     info: options.info,
+    descriptor: (socket as unknown as { readonly _handle: { readonly fd: number } | null })._handle?.fd ?? -1,
     rest: buffer,
     consume: (bytes) => {
       buffer = buffer.subarray(bytes);

@@ -16,7 +16,9 @@ import { honours as cidrHonours } from "../matching/cidr.ts";
 import { parseAddressMessage } from "../net/address.ts";
 import type { Address } from "../net/connection.ts";
 import type { StatsScope } from "../stats/stats.ts";
+import { ExactBalance } from "./balance.ts";
 import { compileFilterChainMatch, criteriaCombinations, criteriaKey, FilterChainIndex, honours as matchHonours } from "./filter-chain-match.ts";
+import { nativeSockets } from "./native-sockets.ts";
 import { compileSocketOptions, type SocketSettings, honours as socketHonours } from "./socket-options.ts";
 import { type ListenerStats, listenerStats } from "./stats.ts";
 
@@ -49,13 +51,16 @@ export const honours: Honours = {
     // There is no limit over all listeners that one could be exempt from, nor an overload manager to bypass.
     "ignore_global_conn_limit",
     "bypass_overload_manager",
-    // Only their default.
     "transparent",
     "freebind",
+    "tcp_fast_open_queue_length",
+    "connection_balance_config",
+    // Only its default.
     "use_original_dst",
   ],
   "envoy.config.listener.v3.AdditionalAddress": ["address"],
-  "envoy.config.core.v3.TcpKeepalive": ["keepalive_time"],
+  "envoy.config.listener.v3.Listener.ConnectionBalanceConfig": ["exact_balance"],
+  "envoy.config.listener.v3.Listener.ConnectionBalanceConfig.ExactBalance": "*",
   "envoy.config.listener.v3.FilterChain": ["filter_chain_match", "filters", "metadata", "transport_socket", "transport_socket_connect_timeout", "name"],
   "envoy.config.listener.v3.Filter": ["name", "typed_config"],
   "envoy.config.listener.v3.ListenerFilter": ["name", "typed_config"],
@@ -93,6 +98,8 @@ export interface CompiledListener {
   /** Connections of this listener in all workers, and how many there may be at most: a runtime key says, Infinity where none does. */
   readonly connections: SharedCount;
   connectionLimit(): number;
+  /** Which worker takes a connection; undefined: the one that accepted it. */
+  readonly balance: ExactBalance | undefined;
   readonly accessLog: AccessLogger;
   readonly logsAccess: boolean;
   readonly metadata: Record<string, import("../config/message.ts").JsonObject>;
@@ -126,11 +133,12 @@ export function compileListener(message: Listener, context: CompileContext): Com
   }
   if (socketAddress?.protocol === 1)
     context.report(socketAddress, "protocol", { code: "OR4003", text: "UDP listeners are not supported yet", hint: "use protocol TCP" });
-  for (const field of ["transparent", "freebind", "useOriginalDst"] as const) {
-    if (message[field] !== true) continue;
-    const name = field === "useOriginalDst" ? "use_original_dst" : field;
-    context.report(message, name, { code: "OR4003", text: `${name} is not supported`, hint: "it needs socket options that cannot be set" });
-  }
+  if (message.useOriginalDst === true)
+    context.report(message, "use_original_dst", {
+      code: "OR4003",
+      text: "use_original_dst is not supported",
+      hint: "with the original_dst listener filter the filter chains of this listener can match the original destination",
+    });
   const statPrefix = message.statPrefix !== "" ? message.statPrefix : (at?.text ?? "").replaceAll(":", "_");
   const scope = context.stats.scope(`listener.${statPrefix}.`);
   const drain = { close: () => false };
@@ -196,12 +204,27 @@ export function compileListener(message: Listener, context: CompileContext): Com
     socket: compileSocketOptions(message, context),
     stats: listenerStats(scope, context.workerIndex),
     connections: new SharedCount(message, context.options.concurrency, context.workerIndex),
+    balance: compileBalance(message, context),
     connectionLimit: () => context.runtime.snapshot.number(limitKey, Number.POSITIVE_INFINITY),
     accessLog,
     logsAccess: accessLog !== noAccessLog,
     metadata,
     drain,
   };
+}
+
+function compileBalance(message: Listener, context: CompileContext): ExactBalance | undefined {
+  const type = message.connectionBalanceConfig?.balanceType;
+  if (type?.case !== "exactBalance" || context.options.concurrency < 2) return undefined;
+  if (nativeSockets() === undefined) {
+    context.report(message, "connection_balance_config", {
+      code: "OR4003",
+      text: "exact_balance needs the optional package koffi, which is not installed",
+      hint: "npm install koffi, or leave it to the kernel which worker accepts",
+    });
+    return undefined;
+  }
+  return new ExactBalance(type.value, context.options.concurrency, context.workerIndex);
 }
 
 /** The address and its siblings; what is no address was reported, or is now. */

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { type TestContext, test } from "node:test";
 import { connect as connectTls } from "node:tls";
 import { server } from "../net/tls/testing.ts";
+import { nativeSockets } from "./native-sockets.ts";
 import { Client, echo, logged, says, TestListeners, talk, typed, until } from "./testing.ts";
 
 function listeners(t: TestContext): TestListeners {
@@ -281,8 +282,64 @@ test("what cannot be is said in Envoy's words", async (t) => {
     (await compile({ filter_chains: [chain], address: { socket_address: { address: "example.com", port_value: 1 } } }))[0],
     /malformed IP address: example.com/,
   );
-  assert.match((await compile({ filter_chains: [chain], transparent: true }))[0], /transparent is not supported/);
+  assert.match((await compile({ filter_chains: [chain], use_original_dst: true }))[0], /use_original_dst is not supported/);
   assert.deepEqual(await compile({ filter_chains: [chain], transparent: false }), []);
+});
+
+const native = nativeSockets() === undefined ? "koffi is not installed" : false;
+
+test("exact_balance gives each worker as many connections as the others", { skip: native }, async (t) => {
+  const message = TestListeners.message({ filter_chains: [{ filters: [echo] }], connection_balance_config: { exact_balance: {} }, enable_reuse_port: false });
+  const workers = [0, 1, 2].map((index) => new TestListeners(index, 3));
+  t.after(() => {
+    for (const worker of workers) worker.close();
+  });
+  const started: Awaited<ReturnType<TestListeners["start"]>>[] = [];
+  for (const worker of workers) started.push(await worker.start(message));
+  const open = (): number[] => started.map(({ listener }) => listener.connectionCount);
+  const clients = Array.from({ length: 9 }, (_, i) => new Client(started[0].port, `hello ${i}`));
+  await until(() => clients.every((client, i) => client.text === `hello ${i}`));
+  assert.deepEqual(open(), [3, 3, 3]);
+  // A worker that stops gets no more; what it has goes on.
+  started[2].listener.stopAccepting();
+  const more = Array.from({ length: 4 }, () => new Client(started[0].port, "x"));
+  await until(() => more.every((client) => client.text === "x"));
+  assert.deepEqual(open(), [5, 5, 3]);
+  for (const client of [...clients, ...more]) client.close();
+  await until(() => open().every((count) => count === 0));
+  const last = [new Client(started[0].port, "a"), new Client(started[0].port, "b")];
+  await until(() => last.every((client) => client.text !== ""));
+  assert.deepEqual(open(), [1, 1, 0]);
+  for (const client of last) client.close();
+});
+
+test("options that Node cannot set are set: freebind, TCP Fast Open, any socket option", { skip: native }, async (t) => {
+  const proxy = listeners(t);
+  // An address of documentation, which this machine does not have.
+  const { address } = await proxy.start({
+    address: { socket_address: { address: "192.0.2.1", port_value: 0 } },
+    freebind: true,
+    filter_chains: [{ filters: [echo] }],
+  });
+  assert.match(address, /^192\.0\.2\.1:\d+$/);
+  const { port } = await proxy.start({
+    filter_chains: [{ filters: [echo] }],
+    tcp_fast_open_queue_length: 10,
+    tcp_backlog_size: 16,
+    tcp_keepalive: { keepalive_time: 60, keepalive_interval: 5, keepalive_probes: 3 },
+    // SO_RCVBUF, and TCP_DEFER_ACCEPT while it listens
+    socket_options: [
+      { level: 1, name: 8, int_value: 20000 },
+      { level: 6, name: 9, int_value: 1, state: "STATE_LISTENING" },
+    ],
+  });
+  const client = new Client(port, "x");
+  await until(() => client.text === "x");
+  client.close();
+  await assert.rejects(
+    proxy.start({ filter_chains: [{ filters: [echo] }], socket_options: [{ level: 1, name: 9999, int_value: 1 }] }),
+    (error: NodeJS.ErrnoException) => error.code === "ENOPROTOOPT",
+  );
 });
 
 test("many connections that come and go leave nothing behind", async (t) => {

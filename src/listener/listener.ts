@@ -1,6 +1,5 @@
 /** A listener on one worker: accepts, chooses the filter chain, starts its filters. Envoy's ActiveTcpListener. */
-import { chmodSync } from "node:fs";
-import { createServer, type Server, type Socket } from "node:net";
+import { type Server, Socket } from "node:net";
 import type { NetworkFilter } from "../extensions/extension.ts";
 import type { AccessLogType, FormatContext } from "../formatter/formatter.ts";
 import { StreamInfo } from "../http/stream-info.ts";
@@ -11,7 +10,10 @@ import { acceptPlain, acceptTls, type SocketConnection } from "../net/socket-con
 import type { TimerWheel } from "../net/timer-wheel.ts";
 import type { StatsStore } from "../stats/stats.ts";
 import { type InspectedSocket, inspect } from "./accept.ts";
+import { HandoverChannel } from "./balance.ts";
+import { bind } from "./bind.ts";
 import type { CompiledChain, CompiledListener } from "./compile.ts";
+import { nativeSockets } from "./native-sockets.ts";
 import { startNetworkFilters } from "./network-filter-chain.ts";
 
 const log = getLogger("conn_handler");
@@ -33,6 +35,8 @@ export class WorkerListener {
   readonly #pending = new Set<Socket>();
   readonly #connections = new Set<ActiveConnection>();
   #closed = false;
+  #accepting = false;
+  #handovers: HandoverChannel | undefined = undefined;
 
   constructor(compiled: CompiledListener, environment: ListenerEnvironment) {
     this.#environment = environment;
@@ -52,48 +56,34 @@ export class WorkerListener {
       const shared = options.reusePort && this.#compiled.reusePort && address.kind === "ip";
       // What cannot be shared belongs to the first worker.
       if (!shared && this.#environment.workerIndex > 0) continue;
-      bound.push(await this.#bind(address, { shared, port: options.port, ipv4Compat, mode }));
+      const { server, text } = await bind(
+        address,
+        { shared, port: options.port, ipv4Compat, mode, backlog: this.#compiled.backlog, socket: this.#compiled.socket },
+        (socket) => this.#accept(socket),
+      );
+      server.on("error", (error) => log.error(`listener '${this.#compiled.name}': ${error.message}`));
+      if (this.#closed) server.close();
+      this.#servers.push(server);
+      bound.push(text);
     }
+    this.#accepting = true;
+    this.#joinBalance();
     return bound;
   }
 
-  async #bind(
-    address: Address,
-    options: { readonly shared: boolean; readonly port: number | undefined; readonly ipv4Compat: boolean; readonly mode: number },
-  ): Promise<string> {
-    const server = createServer({ pauseOnConnect: true, allowHalfOpen: true, noDelay: true });
-    server.on("connection", (socket) => this.#accept(socket));
-    const { backlog } = this.#compiled;
-    const where =
-      address.kind === "ip"
-        ? {
-            host: address.ip,
-            port: address.port === 0 ? (options.port ?? 0) : address.port,
-            ipv6Only: address.family === 6 && !options.ipv4Compat,
-            reusePort: options.shared,
-            backlog,
-            exclusive: true,
-          }
-        : { path: address.path.startsWith("@") ? `\0${address.path.slice(1)}` : address.path, backlog };
-    await new Promise<void>((resolve, reject) => {
-      server.once("error", (error) => reject(Object.assign(error, { address: address.text })));
-      server.listen(where, () => resolve());
-    });
-    server.removeAllListeners("error");
-    server.on("error", (error) => log.error(`listener '${this.#compiled.name}': ${error.message}`));
-    if (this.#closed) server.close();
-    this.#servers.push(server);
-    if (address.kind === "pipe") {
-      if (options.mode > 0 && !address.path.startsWith("@")) chmodSync(address.path, options.mode);
-      return address.text;
-    }
-    const at = server.address();
-    return at !== null && typeof at === "object" ? ipAddress(at.address, at.port).text : address.text;
+  /** Other workers may hand connections over from now on. */
+  #joinBalance(): void {
+    const { balance, name } = this.#compiled;
+    if (balance === undefined || this.#closed) return;
+    this.#handovers ??= new HandoverChannel(this.#environment.workerIndex, name, (fd) => this.#receive(fd));
+    balance.join();
   }
 
   stopAccepting(): void {
     for (const server of this.#servers) server.close();
     this.#servers = [];
+    this.#accepting = false;
+    this.#compiled.balance?.leave();
   }
 
   /** From now on every connection ends behind its next response. */
@@ -105,6 +95,7 @@ export class WorkerListener {
   close(): void {
     this.#closed = true;
     this.stopAccepting();
+    this.#handovers?.close();
     for (const socket of this.#pending) socket.destroy();
     for (const active of [...this.#connections]) active.connection.close("no_flush", "listener closed");
   }
@@ -113,16 +104,56 @@ export class WorkerListener {
   update(compiled: CompiledListener): void {
     this.drain();
     compiled.drain.close = () => this.#environment.drainClose();
+    const before = this.#compiled;
     this.#compiled = compiled;
+    before.balance?.leave();
+    if (this.#accepting) this.#joinBalance();
   }
 
   // ---- accepting ---------------------------------------------------------------------------------------------------------
 
   #accept(socket: Socket): void {
+    const { balance } = this.#compiled;
+    if (balance !== undefined) {
+      const worker = balance.assign(socket.remoteAddress !== undefined);
+      if (worker !== this.#environment.workerIndex) {
+        if (this.#handOver(socket, worker)) return;
+        balance.takeBack(worker);
+      }
+    }
+    this.#take(socket);
+  }
+
+  /** Gives a connection to another worker; false where the system does not let us. */
+  #handOver(socket: Socket, worker: number): boolean {
+    const native = nativeSockets();
+    const fd = (socket as unknown as { readonly _handle: { readonly fd: number } | null })._handle?.fd ?? -1;
+    if (native === undefined || fd < 0) return false;
+    try {
+      this.#handovers?.send(worker, native.duplicate(fd));
+    } catch (error) {
+      log.warning(`listener '${this.#compiled.name}': a connection could not be handed over: ${(error as Error).message}`);
+      return false;
+    }
+    // Only this descriptor is closed: the connection lives on in the other.
+    socket.destroy();
+    return true;
+  }
+
+  /** A connection that another worker accepted. */
+  #receive(fd: number): void {
+    const socket = new Socket({ fd, allowHalfOpen: true, readable: true, writable: true, pauseOnCreate: true } as ConstructorParameters<typeof Socket>[0]);
+    socket.setNoDelay(true);
+    if (this.#closed) socket.destroy();
+    else this.#take(socket);
+  }
+
+  #take(socket: Socket): void {
     const compiled = this.#compiled;
     const { timers } = this.#environment;
     if (!compiled.connections.tryAdd(compiled.connectionLimit())) {
       compiled.stats.downstream_cx_overflow.inc();
+      compiled.balance?.release();
       socket.destroy();
       return;
     }
@@ -273,6 +304,7 @@ export class WorkerListener {
   /** A connection that no filter ever saw. */
   #dropped(compiled: CompiledListener, info: StreamInfo): void {
     compiled.connections.remove();
+    compiled.balance?.release();
     if (!compiled.logsAccess) return;
     info.endMs = this.#environment.timers.clock.now();
     compiled.accessLog.log(new ConnectionLog(info));
@@ -326,6 +358,7 @@ class ActiveConnection implements ConnectionCallbacks {
     this.#filters = [];
     this.#onGone(this);
     this.#compiled.connections.remove();
+    this.#compiled.balance?.release();
     if (!logsAccess) return;
     const info = this.#info;
     info.endMs = now;

@@ -1,5 +1,6 @@
 /** What tests of listeners and network filters share: listeners from JSON on ports of the system, and clients that say how it went. */
 import { connect, type Socket } from "node:net";
+import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
 import type { CompileContext, Extension } from "../extensions/extension.ts";
 import { extensionOfMessage } from "../extensions/registry.ts";
 import { TimerWheel } from "../net/timer-wheel.ts";
@@ -53,13 +54,25 @@ export class TestListeners {
     this.#runtime = new RuntimeSnapshot(new Map(Object.entries(values)));
   }
 
-  async compile(json: object): Promise<CompiledListener> {
-    const listener = message("envoy.config.listener.v3.Listener", {
+  readonly #workerIndex: number;
+  readonly #concurrency: number;
+
+  constructor(workerIndex = 0, concurrency = 1) {
+    this.#workerIndex = workerIndex;
+    this.#concurrency = concurrency;
+  }
+
+  static message(json: object): Listener {
+    return message("envoy.config.listener.v3.Listener", {
       name: "test",
       address: { socket_address: { address: "127.0.0.1", port_value: 0 } },
       stat_prefix: "test",
       ...json,
     });
+  }
+
+  async compile(from: object | Listener): Promise<CompiledListener> {
+    const listener = "$typeName" in from ? (from as Listener) : TestListeners.message(from);
     await loadAll(listener, this.#extensions);
     return compileListener(listener, this.#context());
   }
@@ -69,7 +82,8 @@ export class TestListeners {
     return {
       ...testContext({ extensions: this.#extensions, timers: this.timers }),
       validating: false,
-      workerIndex: 0,
+      workerIndex: this.#workerIndex,
+      options: { fileFlushIntervalMs: 0, fileFlushMinBytes: 0, concurrency: this.#concurrency },
       stats: this.stats,
       report: (_message, field, finding) => void this.findings.push(`${field ?? ""}: ${finding.text}`),
       clusters: { get: (name) => this.clusters.get(name) },
@@ -84,15 +98,15 @@ export class TestListeners {
   }
 
   /** A running listener of these fields and where it listens. */
-  async start(json: object): Promise<{ readonly listener: WorkerListener; readonly port: number; readonly address: string }> {
+  async start(json: object | Listener): Promise<{ readonly listener: WorkerListener; readonly port: number; readonly address: string }> {
     const listener = new WorkerListener(await this.compile(json), {
       stats: this.stats,
       timers: this.timers,
-      workerIndex: 0,
+      workerIndex: this.#workerIndex,
       drainClose: () => this.draining,
     });
     this.#running.push(listener);
-    const [address] = await listener.listen({ reusePort: false, port: undefined });
+    const [address = ""] = await listener.listen({ reusePort: false, port: undefined });
     return { listener, address, port: Number(address.slice(address.lastIndexOf(":") + 1)) };
   }
 
