@@ -400,12 +400,15 @@ export class Server {
    */
   async #choosePorts(listeners: readonly Listener[]): Promise<void> {
     for (const listener of listeners) {
-      const address = parseAddressMessage(listener.address);
-      if (address === undefined) continue;
-      if (address.kind === "pipe") {
-        if (!address.path.startsWith("@")) rmSync(address.path, { force: true });
-        continue;
+      if (listener.bindToPort === false) continue;
+      for (const one of [listener, ...listener.additionalAddresses]) {
+        const path = parseAddressMessage(one.address);
+        if (path?.kind === "pipe" && !path.path.startsWith("@")) rmSync(path.path, { force: true });
       }
+      const address = parseAddressMessage(listener.address);
+      if (address === undefined || address.kind === "pipe") continue;
+      // Such an address needs not be this machine's; whoever else has it says so when the workers bind it.
+      if ((listener.freebind === true || listener.transparent === true) && address.port !== 0) continue;
       if (this.options.restartEpoch > 0 && address.port !== 0) continue;
       try {
         const port = await probe(address.ip, address.port);
