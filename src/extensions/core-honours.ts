@@ -3,6 +3,7 @@
 import { honours as logFilterHonours } from "../formatter/access-log-filter.ts";
 import { honours as formatterHonours } from "../formatter/compile.ts";
 import { honours as listenerHonours } from "../listener/compile.ts";
+import { honours as globalLimitHonours } from "../listener/global-limit.ts";
 import { honours as systemLogHonours } from "../log/system-log.ts";
 import { routingHonours } from "../router/honours.ts";
 import { honours as runtimeHonours } from "../runtime/layers.ts";
@@ -30,7 +31,7 @@ const serverHonours: Honours = {
     "application_log_config",
   ],
   "envoy.config.bootstrap.v3.Bootstrap.StaticResources": ["listeners", "clusters"],
-  // No limit of all connections exists, so ignore_global_conn_limit holds either way.
+  // The admin listener is never under the limit on all connections, so ignore_global_conn_limit holds either way.
   "envoy.config.bootstrap.v3.Admin": ["address", "access_log", "access_log_path", "profile_path", "allow_paths", "socket_options", "ignore_global_conn_limit"],
   "envoy.config.core.v3.Node": "*",
   "envoy.config.core.v3.Locality": "*",
@@ -44,6 +45,7 @@ export const coreHonours: readonly Honours[] = [
   formatterHonours,
   logFilterHonours,
   listenerHonours,
+  globalLimitHonours,
   statsHonours,
   ...upstreamHonours,
   ...routingHonours,

@@ -48,8 +48,8 @@ export const honours: Honours = {
     "bind_to_port",
     "max_connections_to_accept_per_socket_event",
     "tcp_keepalive",
-    // There is no limit over all listeners that one could be exempt from, nor an overload manager to bypass.
     "ignore_global_conn_limit",
+    // No action of the overload manager touches listeners.
     "bypass_overload_manager",
     "transparent",
     "freebind",
@@ -98,6 +98,8 @@ export interface CompiledListener {
   /** Connections of this listener in all workers, and how many there may be at most: a runtime key says, Infinity where none does. */
   readonly connections: SharedCount;
   connectionLimit(): number;
+  /** Neither counted nor limited with the connections of all listeners. */
+  readonly ignoresGlobalLimit: boolean;
   /** Which worker takes a connection; undefined: the one that accepted it. */
   readonly balance: ExactBalance | undefined;
   readonly accessLog: AccessLogger;
@@ -180,7 +182,7 @@ export function compileListener(message: Listener, context: CompileContext): Com
     seen.set(key, chain.name);
     return { criteria, chain: compileChain(chain) };
   });
-  if (entries.length === 0 && message.defaultFilterChain === undefined) {
+  if (entries.length === 0 && message.defaultFilterChain === undefined && socketAddress?.protocol !== 1) {
     context.report(message, "filter_chains", {
       code: "OR3023",
       text: `error adding listener '${at?.text ?? message.name}': no filter chains specified`,
@@ -204,6 +206,7 @@ export function compileListener(message: Listener, context: CompileContext): Com
     socket: compileSocketOptions(message, context),
     stats: listenerStats(scope, context.workerIndex),
     connections: new SharedCount(message, context.options.concurrency, context.workerIndex),
+    ignoresGlobalLimit: message.ignoreGlobalConnLimit,
     balance: compileBalance(message, context),
     connectionLimit: () => context.runtime.snapshot.number(limitKey, Number.POSITIVE_INFINITY),
     accessLog,

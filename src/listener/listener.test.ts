@@ -188,6 +188,33 @@ test("a runtime key limits a listener's connections, over all of them", async (t
   clients[1].close();
 });
 
+test("all listeners together have a limit, but for those that ignore it", async (t) => {
+  const proxy = listeners(t);
+  for (const [limit, runtime] of [
+    [2, {}],
+    [undefined, { "overload.global_downstream_max_connections": 2 }],
+  ] as const) {
+    proxy.setRuntime(runtime);
+    proxy.limitAll(limit);
+    const before = proxy.listenerStat("downstream_global_cx_overflow");
+    const ports: number[] = [];
+    for (const ignore_global_conn_limit of [false, false, true])
+      ports.push((await proxy.start({ ignore_global_conn_limit, filter_chains: [{ filters: [echo] }] })).port);
+    const clients = ports.slice(0, 2).map((port) => new Client(port, "x"));
+    await until(() => clients.every((client) => client.text === "x"));
+    for (const port of ports.slice(0, 2)) assert.equal((await talk(port)).replace("(ECONNRESET)", ""), "");
+    assert.equal(proxy.listenerStat("downstream_global_cx_overflow"), before + 2);
+    const free = new Client(ports[2], "x");
+    await until(() => free.text === "x");
+    for (const client of [...clients, free]) client.close();
+    await until(() => proxy.gauge("listener.test.downstream_cx_active") === 0);
+    const again = new Client(ports[0], "y");
+    await until(() => again.text === "y");
+    again.close();
+    await until(() => proxy.gauge("listener.test.downstream_cx_active") === 0);
+  }
+});
+
 test("an update serves new connections; those that are open stay with what they had", async (t) => {
   const proxy = listeners(t);
   const before = { filter_chains: [{ filters: [echo] }] };

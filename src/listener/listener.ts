@@ -13,6 +13,7 @@ import { type InspectedSocket, inspect } from "./accept.ts";
 import { HandoverChannel } from "./balance.ts";
 import { bind } from "./bind.ts";
 import type { CompiledChain, CompiledListener } from "./compile.ts";
+import type { GlobalLimit } from "./global-limit.ts";
 import { nativeSockets } from "./native-sockets.ts";
 import { startNetworkFilters } from "./network-filter-chain.ts";
 
@@ -25,6 +26,8 @@ export interface ListenerEnvironment {
   readonly workerIndex: number;
   /** Whether connections are to be wound up now. */
   drainClose(): boolean;
+  /** The limit over all listeners, where this one is under it. */
+  readonly globalLimit?: GlobalLimit;
 }
 
 export class WorkerListener {
@@ -151,8 +154,16 @@ export class WorkerListener {
   #take(socket: Socket): void {
     const compiled = this.#compiled;
     const { timers } = this.#environment;
+    const globalLimit = compiled.ignoresGlobalLimit ? undefined : this.#environment.globalLimit;
+    if (globalLimit?.tryAdd() === false) {
+      compiled.stats.downstream_global_cx_overflow.inc();
+      compiled.balance?.release();
+      socket.destroy();
+      return;
+    }
     if (!compiled.connections.tryAdd(compiled.connectionLimit())) {
       compiled.stats.downstream_cx_overflow.inc();
+      globalLimit?.remove();
       compiled.balance?.release();
       socket.destroy();
       return;
@@ -301,10 +312,21 @@ export class WorkerListener {
     );
   }
 
-  /** A connection that no filter ever saw. */
-  #dropped(compiled: CompiledListener, info: StreamInfo): void {
+  #gone(compiled: CompiledListener, active: ActiveConnection): void {
+    this.#connections.delete(active);
+    this.#uncount(compiled);
+  }
+
+  /** Gives back what `#take` has taken. */
+  #uncount(compiled: CompiledListener): void {
     compiled.connections.remove();
     compiled.balance?.release();
+    if (!compiled.ignoresGlobalLimit) this.#environment.globalLimit?.remove();
+  }
+
+  /** A connection that no filter ever saw. */
+  #dropped(compiled: CompiledListener, info: StreamInfo): void {
+    this.#uncount(compiled);
     if (!compiled.logsAccess) return;
     info.endMs = this.#environment.timers.clock.now();
     compiled.accessLog.log(new ConnectionLog(info));
@@ -312,7 +334,7 @@ export class WorkerListener {
 
   #open(compiled: CompiledListener, chain: CompiledChain, connection: SocketConnection, info: StreamInfo): void {
     info.connectionId = connection.id;
-    const active = new ActiveConnection(compiled, connection, info, (gone) => this.#connections.delete(gone), this.#environment.timers);
+    const active = new ActiveConnection(compiled, connection, info, (gone) => this.#gone(compiled, gone), this.#environment.timers);
     this.#connections.add(active);
     active.start(chain);
   }
@@ -357,8 +379,6 @@ class ActiveConnection implements ConnectionCallbacks {
     for (const filter of this.#filters) filter.onDestroy?.();
     this.#filters = [];
     this.#onGone(this);
-    this.#compiled.connections.remove();
-    this.#compiled.balance?.release();
     if (!logsAccess) return;
     const info = this.#info;
     info.endMs = now;

@@ -9,6 +9,7 @@ import { StatsStore } from "../stats/stats.ts";
 import { message, testContext } from "../testing/compile-context.ts";
 import type { ThreadLocalCluster } from "../upstream/upstream.ts";
 import { type CompiledListener, compileListener } from "./compile.ts";
+import { GlobalLimit } from "./global-limit.ts";
 import { WorkerListener } from "./listener.ts";
 
 export const typed = (name: string, config: object = {}): object => ({
@@ -46,9 +47,21 @@ export class TestListeners {
   readonly findings: string[] = [];
   readonly clusters = new Map<string, ThreadLocalCluster>();
   draining = false;
+  globalLimit: GlobalLimit | undefined = undefined;
   #runtime = new RuntimeSnapshot();
   readonly #extensions = new Map<string, Extension>();
   readonly #running: WorkerListener[] = [];
+
+  /** The overload manager's limit, or with undefined the runtime key's. */
+  limitAll(limit: number | undefined): void {
+    const runtime = (): RuntimeSnapshot => this.#runtime;
+    const seen = {
+      get snapshot() {
+        return runtime();
+      },
+    };
+    this.globalLimit = new GlobalLimit({ limit, cells: new SharedArrayBuffer((this.#concurrency + 1) * 4) }, this.#concurrency, this.#workerIndex, seen);
+  }
 
   setRuntime(values: Record<string, RuntimeValue>): void {
     this.#runtime = new RuntimeSnapshot(new Map(Object.entries(values)));
@@ -104,6 +117,7 @@ export class TestListeners {
       timers: this.timers,
       workerIndex: this.#workerIndex,
       drainClose: () => this.draining,
+      ...(this.globalLimit === undefined ? {} : { globalLimit: this.globalLimit }),
     });
     this.#running.push(listener);
     const [address = ""] = await listener.listen({ reusePort: false, port: undefined });

@@ -12,6 +12,7 @@ import type { Finding } from "../config/finding.ts";
 import { durationMs } from "../config/message.ts";
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
 import { compileListener } from "../listener/compile.ts";
+import { compileGlobalLimit, type GlobalLimitSettings } from "../listener/global-limit.ts";
 import { WorkerListener } from "../listener/listener.ts";
 import { type Component, components, getLogger, type Level, type LogSink } from "../log/log.ts";
 import { LogFiles } from "../log/log-files.ts";
@@ -98,6 +99,7 @@ export class Server {
   #lastUpdated = new Date();
   #stopping = false;
   #eventLoops: EventLoopSettings | undefined;
+  #globalLimit: GlobalLimitSettings | undefined;
   #reloading: Promise<string> | undefined;
 
   constructor(options: Options, sink: LogSink) {
@@ -168,6 +170,7 @@ export class Server {
     this.stats.counter("runtime.deprecated_feature_use").add(prepared.deprecatedFields);
     if (prepared.logFormat !== undefined) this.onLogFormat(prepared.logFormat);
     this.#eventLoops = compileEventLoops(bootstrap, this.options.concurrency);
+    this.#globalLimit = compileGlobalLimit(bootstrap, this.options.concurrency);
     this.#runtime = new RuntimeLayers(bootstrap.layeredRuntime, bootstrap.node?.cluster ?? "");
     this.#updateServerStats();
 
@@ -362,6 +365,7 @@ export class Server {
       drainTimeMs: this.options.drainTimeS * 1000,
       drainStrategy: this.options.drainStrategy,
       eventLoops: this.#eventLoops as EventLoopSettings,
+      globalLimit: this.#globalLimit as GlobalLimitSettings,
     };
   }
 
@@ -531,7 +535,7 @@ export class Server {
       .filter(([path, contents]) => Buffer.compare(contents, before.files.get(path) ?? new Uint8Array()) !== 0)
       .map(([path]) => path);
     if (files.length > 0) said.push(`files: changed ${files.join(", ")}`);
-    const fixed = ["admin", "layeredRuntime", "statsConfig", "node"] as const;
+    const fixed = ["admin", "layeredRuntime", "statsConfig", "overloadManager", "node"] as const;
     const restart = fixed.filter((field) => fingerprint(before.bootstrap[field]) !== fingerprint(prepared.bootstrap[field]));
     if (restart.length > 0) said.push(`not changed until a restart: ${restart.join(", ")}`);
     if (said.length === 0) {

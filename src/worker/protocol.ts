@@ -1,6 +1,7 @@
 /** What the main thread and a worker say to each other: plain data only. */
 import type { Cluster } from "../config/schema/types/envoy.config.cluster.v3.d.ts";
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
+import type { GlobalLimitSettings } from "../listener/global-limit.ts";
 import type { Component, Level, LogRecord } from "../log/log.ts";
 import type { RuntimeValue } from "../runtime/runtime.ts";
 import type { EventLoopSettings } from "../server/event-loop.ts";
@@ -31,6 +32,7 @@ export interface WorkerStart {
   readonly drainTimeMs: number;
   readonly drainStrategy: "Gradual" | "Immediate";
   readonly eventLoops: EventLoopSettings;
+  readonly globalLimit: GlobalLimitSettings;
 }
 
 export type ToWorker =

@@ -4,6 +4,7 @@
  */
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
 import { compileListener } from "../listener/compile.ts";
+import { GlobalLimit } from "../listener/global-limit.ts";
 import { WorkerListener } from "../listener/listener.ts";
 import { getLogger, setLogSink } from "../log/log.ts";
 import { LogFiles } from "../log/log-files.ts";
@@ -33,6 +34,7 @@ export class WorkerCore {
   readonly #stats: StatsStore;
   readonly #timers = new TimerWheel();
   readonly #runtime: { snapshot: RuntimeSnapshot };
+  readonly #globalLimit: GlobalLimit;
   readonly #drain: DrainState;
   readonly #extensions = new ExtensionSet();
   readonly #logs: LogFiles;
@@ -72,6 +74,7 @@ export class WorkerCore {
     });
     this.#stats.setMatcher(compileStatsMatcher(start.statsConfig));
     this.#runtime = { snapshot: new RuntimeSnapshot(start.runtime) };
+    this.#globalLimit = new GlobalLimit(start.globalLimit, start.concurrency, start.index, this.#runtime as Runtime);
     this.#drain = new DrainState({ drainTimeMs: start.drainTimeMs, strategy: start.drainStrategy }, systemClock);
     this.#logs = new LogFiles({ flushIntervalMs: start.fileFlushIntervalMs, flushMinBytes: start.fileFlushMinBytes, stats: this.#stats });
     this.#clusters = new WorkerClusters({
@@ -205,6 +208,7 @@ export class WorkerCore {
       timers: this.#timers,
       workerIndex: this.#start.index,
       drainClose: () => this.#drain.drainClose(message.drainType === 1),
+      globalLimit: this.#globalLimit,
     });
   }
 
