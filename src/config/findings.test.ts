@@ -142,6 +142,15 @@ test("what is not acted on is a warning with --allow-unsupported; an unknown fie
   );
 });
 
+test("an optional filter that is not there is left out, with a warning", async () => {
+  const optional = '{ name: x, is_optional: true, typed_config: { "@type": type.googleapis.com/envoy.admin.v3.Memory } }';
+  const found = await findings(manager(`${router.replace("[", `[${optional}, `)}, route_config: {}`));
+  assert.deepEqual(
+    found.map((f) => [f.code, f.severity, f.hint]),
+    [["OR4002", "warning", "it is optional, and left out"]],
+  );
+});
+
 test("advice: names that are taken twice, a connection manager without filters", async () => {
   const hosts = "[{ name: v, domains: [a.test] }, { name: v, domains: [b.test] }]";
   const found = await findings(manager(`http_filters: [], route_config: { virtual_hosts: ${hosts} }`));

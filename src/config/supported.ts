@@ -55,9 +55,18 @@ export function checkSupported(
         const row = extensionOfMessage(desc.typeName);
         const at = field.label === "one" ? field.name : segment(field.name, key);
         if (row === undefined && honoured === undefined) {
-          const name = parent["name"];
+          // The settings of a filter that is switched off are not looked at.
+          if (parent["disabled"] === true && parent.$typeName === "envoy.config.route.v3.FilterConfig") return false;
+          const name = field.label === "map" ? key : parent["name"];
           const called = typeof name === "string" && name !== "" ? `extension "${name}" (${desc.typeName})` : `extension ${desc.typeName}`;
-          findings.push({ code: "OR4002", severity, text: `${called} is not supported`, origin: locate(parent, at), hint });
+          const optional = parent["isOptional"] === true;
+          findings.push({
+            code: "OR4002",
+            severity: optional ? "warning" : severity,
+            text: `${called} is not supported`,
+            origin: locate(parent, at),
+            hint: optional ? "it is optional, and left out" : hint,
+          });
           return false;
         }
         if (row !== undefined && disabled.has(row.name)) {

@@ -23,7 +23,7 @@ export function compilePerFilterConfig(
     let disabled = false;
     let optional = false;
     let where: object = at;
-    let field = "typed_per_filter_config";
+    let field = `typed_per_filter_config[${JSON.stringify(name)}]`;
     if (isMessage<FilterConfig>(message, "envoy.config.route.v3.FilterConfig")) {
       disabled = message.disabled;
       optional = message.isOptional;

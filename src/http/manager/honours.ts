@@ -52,7 +52,7 @@ export const honours: Honours = {
   [`${pkg}HttpConnectionManager.InternalAddressConfig`]: "*",
   [`${pkg}HttpConnectionManager.SetCurrentClientCertDetails`]: ["subject", "cert", "chain", "dns", "uri"],
   [`${pkg}HttpConnectionManager.UpgradeConfig`]: "*",
-  [`${pkg}HttpFilter`]: ["name", "typed_config", "disabled"],
+  [`${pkg}HttpFilter`]: ["name", "typed_config", "disabled", "is_optional"],
   "envoy.config.core.v3.HttpProtocolOptions": [
     "idle_timeout",
     "max_connection_duration",

@@ -2,6 +2,7 @@
 import { durationMs } from "../../config/message.ts";
 import type { HttpConnectionManager } from "../../config/schema/types/envoy.extensions.filters.network.http_connection_manager.v3.d.ts";
 import type { AccessLogger, CompileContext, HttpFilterScope, NetworkFilterScope } from "../../extensions/extension.ts";
+import { extensionOfMessage } from "../../extensions/registry.ts";
 import { compileAccessLogs, noAccessLog } from "../../formatter/access-log.ts";
 import { type CidrList, compileCidrList } from "../../matching/cidr.ts";
 import { compileRouteConfiguration } from "../../router/compile.ts";
@@ -192,11 +193,15 @@ export function compileManager(message: HttpConnectionManager, context: CompileC
 /** The chain's factories; the last filter, and only it, must be terminal. */
 function compileFilters(list: HttpConnectionManager["httpFilters"], context: CompileContext, statPrefix: string): ChainFilter[] {
   const filters: ChainFilter[] = [];
-  list.forEach((filter, index) => {
+  // is_optional: a filter that is not there is left out.
+  const present = list.filter(
+    ({ isOptional, configType }) => !(isOptional && configType.case === "typedConfig" && extensionOfMessage(configType.value.$typeName) === undefined),
+  );
+  present.forEach((filter, index) => {
     const { configType } = filter;
     if (configType.case === "configDiscovery") return; // refused by `honours`
     const extension = context.extension("envoy.filters.http", configType.value, filter, "typed_config", filter.name);
-    const last = index === list.length - 1;
+    const last = index === present.length - 1;
     const terminal = extension?.httpFilter?.terminal === true;
     if (terminal && !last) {
       context.report(filter, "name", {
