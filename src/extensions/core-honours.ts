@@ -7,7 +7,6 @@ import { honours as globalLimitHonours } from "../listener/global-limit.ts";
 import { honours as systemLogHonours } from "../log/system-log.ts";
 import { routingHonours } from "../router/honours.ts";
 import { honours as runtimeHonours } from "../runtime/layers.ts";
-import { honours as eventLoopHonours } from "../server/event-loop.ts";
 import { honours as statsHonours } from "../stats/stats-config.ts";
 import { upstreamHonours } from "../upstream/compile.ts";
 import type { Honours } from "./extension.ts";
@@ -31,6 +30,15 @@ const serverHonours: Honours = {
     "application_log_config",
   ],
   "envoy.config.bootstrap.v3.Bootstrap.StaticResources": ["listeners", "clusters"],
+  "envoy.config.bootstrap.v3.Watchdogs": "*",
+  "envoy.config.bootstrap.v3.Watchdog": [
+    "miss_timeout",
+    "megamiss_timeout",
+    "kill_timeout",
+    "max_kill_timeout_jitter",
+    "multikill_timeout",
+    "multikill_threshold",
+  ],
   // The admin listener is never under the limit on all connections, so ignore_global_conn_limit holds either way.
   "envoy.config.bootstrap.v3.Admin": ["address", "access_log", "access_log_path", "profile_path", "allow_paths", "socket_options", "ignore_global_conn_limit"],
   "envoy.config.core.v3.Node": "*",
@@ -39,7 +47,6 @@ const serverHonours: Honours = {
 
 export const coreHonours: readonly Honours[] = [
   serverHonours,
-  eventLoopHonours,
   systemLogHonours,
   runtimeHonours,
   formatterHonours,

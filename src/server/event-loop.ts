@@ -9,20 +9,7 @@ import { writeSync } from "node:fs";
 import { performance } from "node:perf_hooks";
 import { durationMs } from "../config/message.ts";
 import type { Bootstrap, Watchdog } from "../config/schema/types/envoy.config.bootstrap.v3.d.ts";
-import type { Honours } from "../extensions/extension.ts";
 import type { Counter, Histogram, StatsStore } from "../stats/stats.ts";
-
-export const honours: Honours = {
-  "envoy.config.bootstrap.v3.Watchdogs": "*",
-  "envoy.config.bootstrap.v3.Watchdog": [
-    "miss_timeout",
-    "megamiss_timeout",
-    "kill_timeout",
-    "max_kill_timeout_jitter",
-    "multikill_timeout",
-    "multikill_threshold",
-  ],
-};
 
 /** Envoy's defaults; 0 stands for never. All in milliseconds. */
 interface WatchdogSettings {
