@@ -114,7 +114,7 @@ test("refusals of listener filters are counted where Envoy counts them, and logg
   assert.equal(proxy.stat("proxy_proto.versions.v1.error"), 1);
   const early = new Client(port, "PROXY");
   early.socket.end();
-  assert.equal(await early.ended, "eof");
+  assert.equal(await early.ended, "ECONNRESET");
   assert.equal(proxy.listenerStat("downstream_listener_filter_remote_close"), 1);
   assert.equal(proxy.gauge("listener.test.downstream_pre_cx_active"), 0);
   assert.equal(proxy.listenerStat("downstream_cx_total"), 0);

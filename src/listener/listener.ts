@@ -174,6 +174,7 @@ export class WorkerListener {
     if (compiled.socket.keepAlive) socket.setKeepAlive(true, compiled.socket.keepAliveDelayMs);
     const info = new StreamInfo(timers.clock.now(), timers.clock.wall());
     info.listenerName = compiled.name;
+    info.downstreamDetectedCloseType = "Normal";
     if (Object.keys(compiled.metadata).length > 0) info.listenerMetadata = compiled.metadata;
     if (compiled.listenerFilters.length === 0) {
       this.#begin(compiled, socket, info, {
@@ -207,7 +208,9 @@ export class WorkerListener {
           else if (result === "closed") stats.downstream_listener_filter_remote_close.inc();
           // What a filter refuses it counts itself.
           else if (result === "error") stats.downstream_listener_filter_error.inc();
-          socket.destroy();
+          // Envoy leaves what it looked at in the kernel, which answers the closing of such a socket with a reset.
+          if (facts.rest.length > 0 && remoteAddress.kind === "ip") socket.resetAndDestroy();
+          else socket.destroy();
           info.downstreamRemoteAddress = remoteAddress;
           info.downstreamDirectRemoteAddress = remoteAddress;
           info.downstreamLocalAddress = localAddress;

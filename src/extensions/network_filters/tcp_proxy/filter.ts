@@ -2,7 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type { AccessLogType, FormatContext } from "../../../formatter/formatter.ts";
 import type { BytesMeter } from "../../../http/codec.ts";
-import { emptyUpstreamInfo, type StreamInfo } from "../../../http/stream-info.ts";
+import { emptyUpstreamInfo, type StreamInfo, type UpstreamInfo } from "../../../http/stream-info.ts";
 import type { Connection, ConnectionCallbacks, ConnectionEvent } from "../../../net/connection.ts";
 import type { Timer } from "../../../net/timer-wheel.ts";
 import type { Counter } from "../../../stats/stats.ts";
@@ -56,6 +56,7 @@ export class TcpProxyFilter implements NetworkFilter, ConnectionCallbacks, Tunne
     this.#info = info;
     info.downstreamMeter = this.#down;
     info.upstreamMeter = this.#up;
+    info.upstream = newUpstreamInfo();
     stats.downstream_cx_total.inc();
     connection.enableHalfClose(true);
     connection.addCallbacks(this);
@@ -255,6 +256,7 @@ export class TcpProxyFilter implements NetworkFilter, ConnectionCallbacks, Tunne
     const { context, idleTimeoutMs, logsAccess, logOnConnected } = this.#settings;
     this.#upstream = upstream;
     this.#info.upstream = upstream.info;
+    upstream.info.detectedCloseType = "Normal";
     this.#rememberHost(upstream.info.host, upstream.info.connectionId);
     if (idleTimeoutMs > 0) {
       this.#idleTimer = context.timers.createTimer(() => this.#onIdle());
@@ -283,7 +285,7 @@ export class TcpProxyFilter implements NetworkFilter, ConnectionCallbacks, Tunne
     }
     this.#rememberHost(host, undefined);
     info.setFlag("UF");
-    info.upstream = { ...emptyUpstreamInfo(), host, transportFailureReason };
+    info.upstream = { ...newUpstreamInfo(), host, transportFailureReason };
     const { backoff, context, maxConnectAttempts } = this.#settings;
     if (backoff === undefined || this.#attempts >= maxConnectAttempts) {
       // Not from within the failing attempt, which may be on its way out of the pool.
@@ -367,6 +369,10 @@ export class TcpProxyFilter implements NetworkFilter, ConnectionCallbacks, Tunne
   #log(type: AccessLogType): void {
     this.#settings.accessLog.log(new TcpLog(this.#info, type));
   }
+}
+
+function newUpstreamInfo(): UpstreamInfo {
+  return { ...emptyUpstreamInfo(), detectedCloseType: "Normal" };
 }
 
 function newMeter(): BytesMeter {

@@ -27,6 +27,8 @@ export class RawUpstream implements Upstream, ReadFilter, ConnectionCallbacks {
   readonly info: UpstreamInfo;
   readonly #connection: Connection;
   readonly #listener: UpstreamListener;
+  #readEnded = false;
+  #writeEnded = false;
 
   constructor(connection: Connection, host: Host, listener: UpstreamListener) {
     this.#connection = connection;
@@ -55,16 +57,23 @@ export class RawUpstream implements Upstream, ReadFilter, ConnectionCallbacks {
   }
   write(data: Buffer, endStream: boolean): void {
     this.#connection.write(data, endStream);
+    if (!endStream) return;
+    this.#writeEnded = true;
+    // Who ends last is said to have closed it.
+    if (this.#readEnded) this.#connection.close("flush");
   }
   readDisable(disable: boolean): void {
     this.#connection.readDisable(disable);
   }
   close(kind: "flush" | "no_flush" | "abort", flushMs: number): void {
+    // Both have ended: it closes by itself.
+    if (kind === "flush" && this.#readEnded && this.#writeEnded && this.writeBuffered === 0) return;
     if (kind === "flush" && flushMs > 0) this.#connection.setDelayedCloseTimeout(flushMs);
     this.#connection.close(kind);
   }
 
   onData(data: Buffer, endStream: boolean): void {
+    if (endStream) this.#readEnded = true;
     this.#listener.onUpstreamData(data, endStream);
   }
   onEvent(event: ConnectionEvent): void {
