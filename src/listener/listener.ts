@@ -1,21 +1,19 @@
 /** A listener on one worker: accepts, chooses the filter chain, starts its filters. Envoy's ActiveTcpListener. */
 import { type Server, Socket } from "node:net";
-import type { NetworkFilter } from "../extensions/extension.ts";
-import type { AccessLogType, FormatContext } from "../formatter/formatter.ts";
 import { StreamInfo } from "../http/stream-info.ts";
 import { getLogger } from "../log/log.ts";
 import { anonymousPipe, ipAddress } from "../net/address.ts";
-import type { Address, ConnectionCallbacks, ConnectionEvent } from "../net/connection.ts";
+import type { Address } from "../net/connection.ts";
 import { acceptPlain, acceptTls, type SocketConnection } from "../net/socket-connection.ts";
 import type { TimerWheel } from "../net/timer-wheel.ts";
 import type { StatsStore } from "../stats/stats.ts";
 import { type InspectedSocket, inspect } from "./accept.ts";
+import { ActiveConnection, ConnectionLog, countClosed, countOpened } from "./active-connection.ts";
 import { HandoverChannel } from "./balance.ts";
 import { bind } from "./bind.ts";
 import type { CompiledChain, CompiledListener } from "./compile.ts";
 import type { GlobalLimit } from "./global-limit.ts";
 import { nativeSockets } from "./native-sockets.ts";
-import { startNetworkFilters } from "./network-filter-chain.ts";
 
 const log = getLogger("conn_handler");
 
@@ -208,9 +206,7 @@ export class WorkerListener {
           else if (result === "closed") stats.downstream_listener_filter_remote_close.inc();
           // What a filter refuses it counts itself.
           else if (result === "error") stats.downstream_listener_filter_error.inc();
-          // Envoy leaves what it looked at in the kernel, which answers the closing of such a socket with a reset.
-          if (facts.rest.length > 0 && remoteAddress.kind === "ip") socket.resetAndDestroy();
-          else socket.destroy();
+          drop(socket, facts.rest.length > 0);
           info.downstreamRemoteAddress = remoteAddress;
           info.downstreamDirectRemoteAddress = remoteAddress;
           info.downstreamLocalAddress = localAddress;
@@ -260,11 +256,13 @@ export class WorkerListener {
       compiled.stats.no_filter_chain_match.inc();
       info.setFlag("NR");
       info.responseCodeDetails = "filter_chain_not_found";
-      socket.destroy();
+      drop(socket, facts.rest !== undefined);
       this.#dropped(compiled, info);
       return;
     }
     info.filterChainName = chain.name;
+    const openedMs = this.#environment.timers.clock.now();
+    countOpened(compiled.stats);
     if (Object.keys(chain.metadata).length > 0) info.filterChainMetadata = chain.metadata;
     const options = {
       timers: this.#environment.timers,
@@ -276,14 +274,15 @@ export class WorkerListener {
     } as const;
     const transport = chain.transportSocket;
     if (transport?.tls === undefined) {
-      const connection = acceptPlain(socket, options, facts.rest);
-      this.#open(compiled, chain, connection, info);
+      this.#open(compiled, chain, acceptPlain(socket, options, facts.rest), info, openedMs);
       return;
     }
     if (facts.rest !== undefined) socket.unshift(facts.rest);
     this.#pending.add(socket);
     const timer = this.#environment.timers.createTimer(() => {
       compiled.stats.downstream_cx_transport_socket_connect_timeout.inc();
+      info.connectionTerminationDetails = "transport socket timeout was reached";
+      info.downstreamLocalCloseReason = "transport_socket_timeout";
       socket.destroy();
     });
     timer.enable(chain.connectTimeoutMs);
@@ -297,19 +296,20 @@ export class WorkerListener {
         const refused = transport.accept?.(tlsSocket, hello);
         if (refused !== undefined || this.#closed) {
           connection.close("no_flush", refused);
+          countClosed(compiled.stats, this.#environment.timers.clock.now() - openedMs);
           this.#dropped(compiled, info);
           return;
         }
         info.downstreamTls = connection.tls;
         info.downstreamHandshakeCompleteMs = this.#environment.timers.clock.now();
-        if (info.requestedServerName === "") info.requestedServerName = connection.tls?.sni ?? "";
-        this.#open(compiled, chain, connection, info);
+        this.#open(compiled, chain, connection, info, openedMs);
       },
       (error) => {
         timer.disable();
         this.#pending.delete(socket);
         transport.onError?.(error);
         info.downstreamTransportFailureReason = error === undefined ? "" : `TLS_error:|${error.message}:TLS_error_end`;
+        countClosed(compiled.stats, this.#environment.timers.clock.now() - openedMs);
         this.#dropped(compiled, info);
       },
     );
@@ -335,75 +335,16 @@ export class WorkerListener {
     compiled.accessLog.log(new ConnectionLog(info));
   }
 
-  #open(compiled: CompiledListener, chain: CompiledChain, connection: SocketConnection, info: StreamInfo): void {
+  #open(compiled: CompiledListener, chain: CompiledChain, connection: SocketConnection, info: StreamInfo, openedMs: number): void {
     info.connectionId = connection.id;
-    const active = new ActiveConnection(compiled, connection, info, (gone) => this.#gone(compiled, gone), this.#environment.timers);
+    const active = new ActiveConnection(compiled, connection, info, openedMs, (gone) => this.#gone(compiled, gone), this.#environment.timers);
     this.#connections.add(active);
     active.start(chain);
   }
 }
 
-class ActiveConnection implements ConnectionCallbacks {
-  readonly connection: SocketConnection;
-  readonly #compiled: CompiledListener;
-  readonly #info: StreamInfo;
-  readonly #timers: TimerWheel;
-  readonly #onGone: (gone: ActiveConnection) => void;
-  #filters: readonly NetworkFilter[] = [];
-
-  constructor(compiled: CompiledListener, connection: SocketConnection, info: StreamInfo, onGone: (gone: ActiveConnection) => void, timers: TimerWheel) {
-    this.#compiled = compiled;
-    this.connection = connection;
-    this.#info = info;
-    this.#onGone = onGone;
-    this.#timers = timers;
-    const { stats } = compiled;
-    stats.downstream_cx_total.inc();
-    stats.downstream_cx_active.inc();
-    stats.worker_downstream_cx_total.inc();
-    stats.worker_downstream_cx_active.inc();
-  }
-
-  start(chain: CompiledChain): void {
-    this.#filters = startNetworkFilters(chain.filters, this.connection, this.#info);
-    // Told last, so that the filters' own accounts are closed when this one is.
-    this.connection.addCallbacks(this);
-    if (this.connection.state === "closed") this.onEvent("local_close");
-  }
-
-  onEvent(event: ConnectionEvent): void {
-    if (event === "connected") return;
-    const { stats, accessLog, logsAccess } = this.#compiled;
-    stats.downstream_cx_destroy.inc();
-    stats.downstream_cx_active.dec();
-    stats.worker_downstream_cx_active.dec();
-    const now = this.#timers.clock.now();
-    stats.downstream_cx_length_ms.record(Math.round(now - this.connection.connectedAtMs));
-    for (const filter of this.#filters) filter.onDestroy?.();
-    this.#filters = [];
-    this.#onGone(this);
-    if (!logsAccess) return;
-    const info = this.#info;
-    info.endMs = now;
-    info.bytesReceived = this.connection.bytesReceived;
-    info.bytesSent = this.connection.bytesSent;
-    accessLog.log(new ConnectionLog(info));
-  }
-
-  onAboveWriteBufferHighWatermark(): void {}
-  onBelowWriteBufferLowWatermark(): void {}
-}
-
-/** A connection as its listener's access logs see it. */
-export class ConnectionLog implements FormatContext {
-  readonly info: StreamInfo;
-  readonly requestHeaders = undefined;
-  readonly responseHeaders = undefined;
-  readonly responseTrailers = undefined;
-  readonly localReplyBody = "";
-  /** Envoy's listeners say none. */
-  readonly accessLogType: AccessLogType = "NotSet";
-  constructor(info: StreamInfo) {
-    this.info = info;
-  }
+/** Envoy leaves what it looked at in the kernel, which answers the closing of such a socket with a reset. */
+function drop(socket: Socket, unread: boolean): void {
+  if (unread && socket.remoteAddress !== undefined) socket.resetAndDestroy();
+  else socket.destroy();
 }

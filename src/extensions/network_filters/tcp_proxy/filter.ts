@@ -42,7 +42,7 @@ export class TcpProxyFilter implements NetworkFilter, ConnectionCallbacks, Tunne
   #heldBack = 0;
   #closed = false;
   readonly #down: BytesMeter = newMeter();
-  readonly #up: BytesMeter = newMeter();
+  readonly #up = new UpstreamMeter();
 
   constructor(settings: TcpProxySettings) {
     this.#settings = settings;
@@ -96,7 +96,7 @@ export class TcpProxyFilter implements NetworkFilter, ConnectionCallbacks, Tunne
       return "stop";
     }
     this.#active();
-    this.#up.wireBytesSent += data.length;
+    this.#up.sent(data.length);
     this.#upstream.write(data, endStream);
     return "stop";
   }
@@ -246,6 +246,10 @@ export class TcpProxyFilter implements NetworkFilter, ConnectionCallbacks, Tunne
     this.onTunnelReady(upstream);
   }
 
+  onTunnelRequest(meter: BytesMeter): void {
+    this.#up.tunnels.push(meter);
+  }
+
   onTunnelReady(upstream: Upstream): void {
     this.#settled = true;
     this.#pending = undefined;
@@ -266,7 +270,7 @@ export class TcpProxyFilter implements NetworkFilter, ConnectionCallbacks, Tunne
     if (this.#early.length > 0 || this.#earlyEnd) {
       const data = Buffer.concat(this.#early);
       this.#early = [];
-      this.#up.wireBytesSent += data.length;
+      this.#up.sent(data.length);
       upstream.write(data, this.#earlyEnd);
     }
     this.#startReading();
@@ -315,7 +319,7 @@ export class TcpProxyFilter implements NetworkFilter, ConnectionCallbacks, Tunne
     if (this.#closed) return;
     this.#settings.stats.downstream_cx_tx_bytes_total.add(data.length);
     this.#info.bytesSent += data.length;
-    this.#up.wireBytesReceived += data.length;
+    this.#up.received(data.length);
     this.#down.wireBytesSent += data.length;
     this.#active();
     this.#connection.write(data, endStream);
@@ -373,6 +377,31 @@ export class TcpProxyFilter implements NetworkFilter, ConnectionCallbacks, Tunne
 
 function newUpstreamInfo(): UpstreamInfo {
   return { ...emptyUpstreamInfo(), detectedCloseType: "Normal" };
+}
+
+/** Payload, and whole requests and answers where it went through HTTP proxies; those count their payload themselves. */
+class UpstreamMeter implements BytesMeter {
+  readonly tunnels: BytesMeter[] = [];
+  #received = 0;
+  #sent = 0;
+  get wireBytesReceived(): number {
+    return this.tunnels.length === 0 ? this.#received : this.tunnels.reduce((sum, meter) => sum + meter.wireBytesReceived, 0);
+  }
+  received(bytes: number): void {
+    this.#received += bytes;
+  }
+  get wireBytesSent(): number {
+    return this.tunnels.length === 0 ? this.#sent : this.tunnels.reduce((sum, meter) => sum + meter.wireBytesSent, 0);
+  }
+  sent(bytes: number): void {
+    this.#sent += bytes;
+  }
+  get headerBytesReceived(): number {
+    return this.tunnels.reduce((sum, meter) => sum + meter.headerBytesReceived, 0);
+  }
+  get headerBytesSent(): number {
+    return this.tunnels.reduce((sum, meter) => sum + meter.headerBytesSent, 0);
+  }
 }
 
 function newMeter(): BytesMeter {

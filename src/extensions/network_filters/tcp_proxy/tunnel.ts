@@ -1,5 +1,5 @@
 /** A tunnel through an HTTP proxy (CONNECT, RFC 9110 9.3.6), which looks like a connection once the proxy has said 200. */
-import type { RequestEncoder, ResponseDecoder, StreamCallbacks, StreamResetReason } from "../../../http/codec.ts";
+import type { BytesMeter, RequestEncoder, ResponseDecoder, StreamCallbacks, StreamResetReason } from "../../../http/codec.ts";
 import { RequestHeaders, type ResponseHeaders } from "../../../http/header-map.ts";
 import { emptyUpstreamInfo, type StreamInfo, type UpstreamInfo } from "../../../http/stream-info.ts";
 import type { Host, LoadBalancerContext, PoolCallbacks, PoolRequest, TcpPoolCallbacks, ThreadLocalCluster } from "../../../upstream/upstream.ts";
@@ -8,6 +8,8 @@ import type { Upstream, UpstreamListener } from "./upstream.ts";
 
 /** Who wants a tunnel. */
 export interface TunnelUser extends UpstreamListener, Pick<TcpPoolCallbacks, "onPoolFailure"> {
+  /** A request for a tunnel leaves: what it weighs on the wire. */
+  onTunnelRequest(meter: BytesMeter): void;
   /** The tunnel stands. */
   onTunnelReady(upstream: Upstream): void;
 }
@@ -58,6 +60,7 @@ class Tunnel implements Upstream, PoolRequest, PoolCallbacks, ResponseDecoder, S
     this.info.host = host;
     encoder.stream.addCallbacks(this);
     encoder.enableTcpTunneling();
+    this.#user.onTunnelRequest(encoder.stream.bytesMeter);
     const { hostname, post, postPath, headers: mutation } = this.#tunneling;
     const context = {
       info: this.#streamInfo,
@@ -92,7 +95,7 @@ class Tunnel implements Upstream, PoolRequest, PoolCallbacks, ResponseDecoder, S
   decodeHeaders(headers: ResponseHeaders, endStream: boolean): void {
     if (this.#state !== "opening") return;
     if (headers.status !== 200 || endStream) {
-      this.#fail(`the proxy answered ${headers.status}`);
+      this.#fail(`tunnel response:${headers.status}`);
       return;
     }
     this.#state = "open";
