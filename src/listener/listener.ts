@@ -14,6 +14,7 @@ import { bind } from "./bind.ts";
 import type { CompiledChain, CompiledListener } from "./compile.ts";
 import type { GlobalLimit } from "./global-limit.ts";
 import { nativeSockets } from "./native-sockets.ts";
+import { tlsFailure } from "./tls-failure.ts";
 
 const log = getLogger("conn_handler");
 
@@ -296,6 +297,7 @@ export class WorkerListener {
         const refused = transport.accept?.(tlsSocket, hello);
         if (refused !== undefined || this.#closed) {
           connection.close("no_flush", refused);
+          info.downstreamTransportFailureReason = refused ?? "";
           countClosed(compiled.stats, this.#environment.timers.clock.now() - openedMs);
           this.#dropped(compiled, info);
           return;
@@ -308,7 +310,7 @@ export class WorkerListener {
         timer.disable();
         this.#pending.delete(socket);
         transport.onError?.(error);
-        info.downstreamTransportFailureReason = error === undefined ? "" : `TLS_error:|${error.message}:TLS_error_end`;
+        info.downstreamTransportFailureReason = tlsFailure(error);
         countClosed(compiled.stats, this.#environment.timers.clock.now() - openedMs);
         this.#dropped(compiled, info);
       },
