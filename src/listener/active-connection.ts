@@ -24,8 +24,9 @@ export function countClosed(stats: ListenerStats, lengthMs: number): void {
 }
 
 export class ActiveConnection implements ConnectionCallbacks {
+  readonly chain: CompiledChain;
   readonly connection: SocketConnection;
-  readonly #compiled: CompiledListener;
+  readonly listener: CompiledListener;
   readonly #info: StreamInfo;
   readonly #timers: TimerWheel;
   readonly #openedMs: number;
@@ -34,13 +35,15 @@ export class ActiveConnection implements ConnectionCallbacks {
 
   constructor(
     compiled: CompiledListener,
+    chain: CompiledChain,
     connection: SocketConnection,
     info: StreamInfo,
     openedMs: number,
     onGone: (gone: ActiveConnection) => void,
     timers: TimerWheel,
   ) {
-    this.#compiled = compiled;
+    this.listener = compiled;
+    this.chain = chain;
     this.connection = connection;
     this.#info = info;
     this.#openedMs = openedMs;
@@ -48,9 +51,10 @@ export class ActiveConnection implements ConnectionCallbacks {
     this.#timers = timers;
   }
 
-  start(chain: CompiledChain): void {
+  start(): void {
+    const { chain } = this;
     if (chain.filters.length === 0) {
-      this.#compiled.stats.network_extension_config_missing.inc();
+      this.listener.stats.network_extension_config_missing.inc();
       this.#info.downstreamLocalCloseReason = "no_filters";
     }
     this.#filters = startNetworkFilters(chain.filters, this.connection, this.#info);
@@ -61,7 +65,7 @@ export class ActiveConnection implements ConnectionCallbacks {
 
   onEvent(event: ConnectionEvent): void {
     if (event === "connected") return;
-    const { stats, accessLog, logsAccess } = this.#compiled;
+    const { stats, accessLog, logsAccess } = this.listener;
     const now = this.#timers.clock.now();
     countClosed(stats, now - this.#openedMs);
     for (const filter of this.#filters) filter.onDestroy?.();

@@ -15,6 +15,7 @@ import { honours as accessLogHonours, compileAccessLogs, noAccessLog } from "../
 import { honours as cidrHonours } from "../matching/cidr.ts";
 import { parseAddressMessage } from "../net/address.ts";
 import type { Address } from "../net/connection.ts";
+import { fingerprint } from "../server/changes.ts";
 import type { StatsScope } from "../stats/stats.ts";
 import { ExactBalance } from "./balance.ts";
 import { compileFilterChainMatch, criteriaCombinations, criteriaKey, FilterChainIndex, honours as matchHonours } from "./filter-chain-match.ts";
@@ -73,6 +74,10 @@ export const honours: Honours = {
 
 export interface CompiledChain {
   readonly name: string;
+  /** Equal for equal configurations: an update leaves such a chain's connections alone. */
+  readonly fingerprint: string;
+  /** Set when the chain is no longer configured: its connections are to be wound up. */
+  readonly drain: { retired: boolean };
   readonly filters: readonly NetworkFilterFactory[];
   readonly transportSocket: DownstreamTransportSocket | undefined;
   /** Milliseconds; how long the handshake may take. */
@@ -82,10 +87,13 @@ export interface CompiledChain {
 
 export interface CompiledListener {
   readonly name: string;
+  /** Of everything but its filter chains. */
+  readonly fingerprint: string;
   /** As stats name it: stat_prefix, or the address with "_" for ":". */
   readonly statPrefix: string;
   readonly addresses: readonly { readonly address: Address; readonly ipv4Compat: boolean; readonly mode: number }[];
   readonly chains: FilterChainIndex<CompiledChain>;
+  readonly allChains: readonly CompiledChain[];
   readonly listenerFilters: readonly ListenerFilterFactory[];
   readonly listenerFiltersTimeoutMs: number;
   readonly continueOnTimeout: boolean;
@@ -146,14 +154,14 @@ export function compileListener(message: Listener, context: CompileContext): Com
   const drain = { close: () => false };
   const metadata = message.metadata?.filterMetadata ?? {};
   const limit = message.perConnectionBufferLimitBytes ?? defaultBufferLimit;
-  const facts = (isTls: boolean): ListenerFacts => ({
+  const facts = (isTls: boolean, chainDrain: CompiledChain["drain"]): ListenerFacts => ({
     name: message.name,
     statPrefix,
     direction: directions[message.trafficDirection],
     perConnectionBufferLimitBytes: limit,
     metadata,
     isTls,
-    drainClose: () => drain.close(),
+    drainClose: () => chainDrain.retired || drain.close(),
   });
   const compileChain = (chain: FilterChain): CompiledChain => compileFilterChain(chain, context, scope, facts);
   const seen = new Map<string, string>();
@@ -190,12 +198,15 @@ export function compileListener(message: Listener, context: CompileContext): Com
     });
   }
   const accessLog = compileAccessLogs(message.accessLog, context);
+  const otherwise = message.defaultFilterChain === undefined ? undefined : compileChain(message.defaultFilterChain);
   const limitKey = `envoy.resource_limits.listener.${message.name}.connection_limit`;
   return {
     name: message.name,
+    fingerprint: fingerprint({ ...message, filterChains: [], defaultFilterChain: undefined, $cells: undefined }),
     statPrefix,
     addresses: compileAddresses(message, context),
-    chains: new FilterChainIndex(entries, message.defaultFilterChain === undefined ? undefined : compileChain(message.defaultFilterChain)),
+    chains: new FilterChainIndex(entries, otherwise),
+    allChains: [...entries.map(({ chain }) => chain), ...(otherwise === undefined ? [] : [otherwise])],
     listenerFilters: compileListenerFilters(message, context, scope),
     listenerFiltersTimeoutMs: durationMs(message.listenerFiltersTimeout, 15_000),
     continueOnTimeout: message.continueOnListenerFiltersTimeout,
@@ -256,7 +267,13 @@ function compileAddresses(message: Listener, context: CompileContext): CompiledL
   return addresses;
 }
 
-function compileFilterChain(chain: FilterChain, context: CompileContext, scope: StatsScope, facts: (isTls: boolean) => ListenerFacts): CompiledChain {
+function compileFilterChain(
+  chain: FilterChain,
+  context: CompileContext,
+  scope: StatsScope,
+  facts: (isTls: boolean, drain: CompiledChain["drain"]) => ListenerFacts,
+): CompiledChain {
+  const drain = { retired: false };
   let transportSocket: DownstreamTransportSocket | undefined;
   if (chain.transportSocket !== undefined) {
     const { configType, name } = chain.transportSocket;
@@ -272,7 +289,7 @@ function compileFilterChain(chain: FilterChain, context: CompileContext, scope: 
     }
   }
   const filters: NetworkFilterFactory[] = [];
-  const listener = facts(transportSocket?.tls !== undefined);
+  const listener = facts(transportSocket?.tls !== undefined, drain);
   chain.filters.forEach((filter, index) => {
     const { configType } = filter;
     if (configType.case === "configDiscovery") return; // refused by `honours`
@@ -296,6 +313,8 @@ function compileFilterChain(chain: FilterChain, context: CompileContext, scope: 
   });
   return {
     name: chain.name,
+    fingerprint: fingerprint(chain),
+    drain,
     filters,
     transportSocket,
     connectTimeoutMs: durationMs(chain.transportSocketConnectTimeout, defaultConnectTimeoutMs),

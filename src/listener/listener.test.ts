@@ -7,7 +7,7 @@ import { type TestContext, test } from "node:test";
 import { connect as connectTls } from "node:tls";
 import { server } from "../net/tls/testing.ts";
 import { nativeSockets } from "./native-sockets.ts";
-import { Client, echo, logged, says, TestListeners, talk, typed, until } from "./testing.ts";
+import { Client, echo, freePort, logged, says, TestListeners, talk, typed, until } from "./testing.ts";
 
 function listeners(t: TestContext): TestListeners {
   const made = new TestListeners();
@@ -240,6 +240,30 @@ test("an update serves new connections; those that are open stay with what they 
     void a.catch(() => {});
   }
   old.close();
+});
+
+test("an update leaves connections of unchanged chains alone and closes the others in the end", async (t) => {
+  const proxy = listeners(t);
+  proxy.drainTimeMs = 40;
+  const byPort = (source_ports: number[], filters: object[], name: string): object => ({ name, filter_chain_match: { source_ports }, filters });
+  // Ports of the system for the two clients: the chains are told apart by them.
+  const [a, b] = [await freePort(), await freePort()];
+  const chains = [byPort([a], [echo], "kept"), byPort([b], [echo], "changed")];
+  const { port, listener } = await proxy.start({ filter_chains: chains });
+  const kept = new Client({ port, localPort: a }, "a");
+  const changed = new Client({ port, localPort: b }, "b");
+  await until(() => kept.text === "a" && changed.text === "b");
+  listener.update(await proxy.compile({ filter_chains: [chains[0], byPort([b], [says("new")], "changed")] }));
+  changed.send("c");
+  await until(() => changed.text === "bc");
+  assert.ok(["eof", "ECONNRESET"].includes(await changed.ended));
+  kept.send("d");
+  await until(() => kept.text === "ad");
+  // Another field of the listener itself concerns all of its connections.
+  listener.update(await proxy.compile({ traffic_direction: "INBOUND", filter_chains: [chains[0]] }));
+  assert.ok(["eof", "ECONNRESET"].includes(await kept.ended));
+  kept.close();
+  changed.close();
 });
 
 test("after stopAccepting the open connections go on, and nobody new is let in", async (t) => {

@@ -25,6 +25,8 @@ export interface ListenerEnvironment {
   readonly workerIndex: number;
   /** Whether connections are to be wound up now. */
   drainClose(): boolean;
+  /** How long connections of filter chains that an update takes away may go on, milliseconds. */
+  readonly drainTimeMs: number;
   /** The limit over all listeners, where this one is under it. */
   readonly globalLimit?: GlobalLimit;
 }
@@ -38,12 +40,14 @@ export class WorkerListener {
   readonly #connections = new Set<ActiveConnection>();
   #closed = false;
   #accepting = false;
+  #draining = false;
+  readonly #drainClose = (): boolean => this.#draining || this.#environment.drainClose();
   #handovers: HandoverChannel | undefined = undefined;
 
   constructor(compiled: CompiledListener, environment: ListenerEnvironment) {
     this.#environment = environment;
     this.#compiled = compiled;
-    compiled.drain.close = () => environment.drainClose();
+    compiled.drain.close = this.#drainClose;
   }
 
   get connectionCount(): number {
@@ -90,7 +94,7 @@ export class WorkerListener {
 
   /** From now on every connection ends behind its next response. */
   drain(): void {
-    this.#compiled.drain.close = () => true;
+    this.#draining = true;
   }
 
   /** Ends at once, with all connections. */
@@ -102,14 +106,27 @@ export class WorkerListener {
     for (const active of [...this.#connections]) active.connection.close("no_flush", "listener closed");
   }
 
-  /** New connections use `compiled`; those that are open stay on the old filter chains and are wound up. */
+  /**
+   * New connections use `compiled`. Of those that are open, the ones on filter chains that did not change go on untouched; the others stay on
+   * their old chain, are wound up, and closed when the drain time is over.
+   */
   update(compiled: CompiledListener): void {
-    this.drain();
-    compiled.drain.close = () => this.#environment.drainClose();
     const before = this.#compiled;
+    compiled.drain.close = this.#drainClose;
     this.#compiled = compiled;
     before.balance?.leave();
     if (this.#accepting) this.#joinBalance();
+    const kept = new Set(compiled.allChains.map((chain) => chain.fingerprint));
+    // What holds for the whole listener holds for every chain. A connection may be older than the configuration before this one.
+    const goes = (on: CompiledListener, chain: CompiledChain): boolean => on.fingerprint !== compiled.fingerprint || !kept.has(chain.fingerprint);
+    const gone = new Set(before.allChains.filter((chain) => goes(before, chain)));
+    for (const { listener, chain } of this.#connections) if (goes(listener, chain)) gone.add(chain);
+    for (const chain of gone) chain.drain.retired = true;
+    if (gone.size === 0) return;
+    const end = this.#environment.timers.createTimer(() => {
+      for (const active of [...this.#connections]) if (gone.has(active.chain)) active.connection.close("no_flush", "filter chain removed");
+    });
+    end.enable(this.#environment.drainTimeMs);
   }
 
   // ---- accepting ---------------------------------------------------------------------------------------------------------
@@ -339,9 +356,9 @@ export class WorkerListener {
 
   #open(compiled: CompiledListener, chain: CompiledChain, connection: SocketConnection, info: StreamInfo, openedMs: number): void {
     info.connectionId = connection.id;
-    const active = new ActiveConnection(compiled, connection, info, openedMs, (gone) => this.#gone(compiled, gone), this.#environment.timers);
+    const active = new ActiveConnection(compiled, chain, connection, info, openedMs, (gone) => this.#gone(compiled, gone), this.#environment.timers);
     this.#connections.add(active);
-    active.start(chain);
+    active.start();
   }
 }
 

@@ -1,5 +1,6 @@
 /** What tests of listeners and network filters share: listeners from JSON on ports of the system, and clients that say how it went. */
-import { connect, type Socket } from "node:net";
+import { once } from "node:events";
+import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
 import type { CompileContext, Extension } from "../extensions/extension.ts";
 import { extensionOfMessage } from "../extensions/registry.ts";
@@ -47,6 +48,7 @@ export class TestListeners {
   readonly findings: string[] = [];
   readonly clusters = new Map<string, ThreadLocalCluster>();
   draining = false;
+  drainTimeMs = 600_000;
   globalLimit: GlobalLimit | undefined = undefined;
   #runtime = new RuntimeSnapshot();
   readonly #extensions = new Map<string, Extension>();
@@ -117,6 +119,7 @@ export class TestListeners {
       timers: this.timers,
       workerIndex: this.#workerIndex,
       drainClose: () => this.draining,
+      drainTimeMs: this.drainTimeMs,
       ...(this.globalLimit === undefined ? {} : { globalLimit: this.globalLimit }),
     });
     this.#running.push(listener);
@@ -147,8 +150,11 @@ export class Client {
   /** "eof", or the code of the error that ended it. */
   readonly ended: Promise<string>;
 
-  constructor(target: number | { readonly path: string }, first?: string | Buffer) {
-    this.socket = typeof target === "number" ? connect({ port: target, host: "127.0.0.1", allowHalfOpen: true }) : connect({ ...target, allowHalfOpen: true });
+  constructor(target: number | { readonly path: string } | { readonly port: number; readonly localPort: number }, first?: string | Buffer) {
+    this.socket =
+      typeof target === "number"
+        ? connect({ port: target, host: "127.0.0.1", allowHalfOpen: true })
+        : connect({ ...("path" in target ? {} : { host: "127.0.0.1", localAddress: "127.0.0.1" }), ...target, allowHalfOpen: true });
     this.ended = new Promise((resolve) => {
       this.socket.on("error", (error: NodeJS.ErrnoException) => resolve(error.code ?? error.message));
       this.socket.on("end", () => resolve("eof"));
@@ -168,6 +174,17 @@ export class Client {
   }
 }
 
+/** A port that nobody has at this moment. */
+export async function freePort(): Promise<number> {
+  const server = createServer();
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
 /** What a connection gets until it is closed. */
 export async function talk(target: number | { readonly path: string }, first?: string | Buffer): Promise<string> {
   const client = new Client(target, first);
@@ -176,7 +193,11 @@ export async function talk(target: number | { readonly path: string }, first?: s
   return how === "eof" ? client.text : `${client.text}(${how})`;
 }
 
-/** Until a condition holds; the test's own timeout bounds it. */
+/** Until a condition holds; not for ever. */
 export async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 2));
+  const end = performance.now() + 20_000;
+  while (!condition()) {
+    if (performance.now() > end) throw new Error(`never held: ${condition}`);
+    await new Promise((resolve) => setTimeout(resolve, 2));
+  }
 }

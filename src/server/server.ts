@@ -446,6 +446,7 @@ export class Server {
       timers: this.#timers,
       workerIndex: -1,
       drainClose: () => false,
+      drainTimeMs: 0,
     });
     const address = parseAddressMessage(message.address);
     const text = address === undefined ? "" : formatAddress(address);

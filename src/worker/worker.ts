@@ -209,6 +209,7 @@ export class WorkerCore {
       workerIndex: this.#start.index,
       drainClose: () => this.#drain.drainClose(message.drainType === 1),
       globalLimit: this.#globalLimit,
+      drainTimeMs: this.#start.drainTimeMs,
     });
   }
 
