@@ -30,6 +30,9 @@ const maxPeekBytes = 96 * 1024;
 export function inspect(socket: Socket, options: InspectOptions): void {
   const filters = options.filters.map((make) => make());
   let buffer: Buffer = Buffer.alloc(0);
+  /** Memory behind `buffer` once there was a second chunk, with room for more: a client may send byte by byte. */
+  let store: Buffer | undefined;
+  let used = 0;
   let at = 0;
   let settled = false;
   const facts: InspectedSocket = {
@@ -80,7 +83,19 @@ export function inspect(socket: Socket, options: InspectOptions): void {
     finish("ok");
   };
   const onData = (chunk: Buffer): void => {
-    buffer = buffer.length === 0 ? chunk : Buffer.concat([buffer, chunk]);
+    if (buffer.length === 0) {
+      buffer = chunk;
+      store = undefined;
+    } else {
+      if (store === undefined || used + chunk.length > store.length) {
+        store = Buffer.allocUnsafe(2 * (buffer.length + chunk.length));
+        buffer.copy(store);
+        used = buffer.length;
+      }
+      chunk.copy(store, used);
+      used += chunk.length;
+      buffer = store.subarray(used - chunk.length - buffer.length, used);
+    }
     run(false);
   };
   const onEnd = (): void => run(true);

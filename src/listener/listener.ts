@@ -40,6 +40,7 @@ export class WorkerListener {
   readonly #connections = new Set<ActiveConnection>();
   #closed = false;
   #accepting = false;
+  #acceptedThisTurn = 0;
   #draining = false;
   readonly #drainClose = (): boolean => this.#draining || this.#environment.drainClose();
   #handovers: HandoverChannel | undefined = undefined;
@@ -132,7 +133,13 @@ export class WorkerListener {
   // ---- accepting ---------------------------------------------------------------------------------------------------------
 
   #accept(socket: Socket): void {
-    const { balance } = this.#compiled;
+    const { balance, stats } = this.#compiled;
+    // What is accepted in one turn of the event loop came with one event of the listening socket.
+    if (this.#acceptedThisTurn++ === 0)
+      setImmediate(() => {
+        stats.connections_accepted_per_socket_event.record(this.#acceptedThisTurn);
+        this.#acceptedThisTurn = 0;
+      });
     if (balance !== undefined) {
       const worker = balance.assign(socket.remoteAddress !== undefined);
       if (worker !== this.#environment.workerIndex) {
