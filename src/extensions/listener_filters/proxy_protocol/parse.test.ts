@@ -94,6 +94,11 @@ const ip6 = fc
 const ends = fc.oneof(fc.tuple(ip4, ip4), fc.tuple(ip6, ip6));
 const port = fc.nat(65535);
 
+test("ff00::/8 is multicast, ff0:: is not", () => {
+  assert.equal(parseProxyHeader(Buffer.from("PROXY TCP6 ff0:: 1:: 1 2\r\n")).kind, "found");
+  assert.equal(parseProxyHeader(Buffer.from("PROXY TCP6 ff02::1 1:: 1 2\r\n")).kind, "error");
+});
+
 test("property: what is written is read back, whole or in pieces", () => {
   fc.assert(
     fc.property(ends, port, port, fc.constantFrom<1 | 2>(1, 2), fc.string(), ([from, to], fromPort, toPort, version, rest) => {

@@ -84,7 +84,7 @@ function usable(version: 1 | 2, length: number, source: Address, destination: Ad
 
 function isUnicast(address: Address): boolean {
   if (address.kind !== "ip") return false;
-  if (address.family === 6) return address.ip !== "::" && !/^ff/i.test(address.ip);
+  if (address.family === 6) return address.ip !== "::" && !/^ff[0-9a-f]{2}:/i.test(address.ip);
   const first = Number(address.ip.slice(0, address.ip.indexOf(".")));
   return address.ip !== "0.0.0.0" && address.ip !== "255.255.255.255" && !(first >= 224 && first < 240);
 }
