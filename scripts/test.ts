@@ -15,6 +15,7 @@ if (files.length === 0) {
 const options = [
   "--test",
   "--disable-warning=ExperimentalWarning",
+  "--import=./scripts/test-setup.ts",
   `--test-concurrency=${availableParallelism()}`,
   "--test-timeout=120000",
   "--test-reporter=spec",

@@ -151,6 +151,10 @@ test("agrees with the full reader on whatever the package writes", () => {
   assert.ok(taken > total / 4, `only ${taken} of ${total} were plain`);
 });
 
+test("leaves a marker with content behind it to the full reader", () => {
+  for (const text of ["--- o: nly scalar", "--- a\n", "---\na: b\n"]) agrees(text);
+});
+
 test("agrees with the full reader on mutilated documents", () => {
   const piece = fc.constantFrom(
     " ",

@@ -44,8 +44,11 @@ class PlainYaml {
   document(): SyntaxNode | undefined {
     this.#skipToContent();
     if (this.#text.startsWith("---", this.#at) && this.#at === this.#lineStart && this.#endsAt(this.#at + 3)) {
+      const markerLine = this.#lineStart;
       this.#at += 3;
       this.#skipToContent();
+      // What may stand behind the marker on its own line is for the full reader to say.
+      if (this.#lineStart === markerLine && this.#at < this.#text.length) throw notPlain;
     }
     if (this.#at >= this.#text.length) return undefined;
     const root = this.#block(-1, 0);

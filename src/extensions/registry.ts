@@ -158,7 +158,12 @@ export const extensions: readonly ExtensionRow[] = [
     load: () => import("./path/rewrite/uri_template/config.ts"),
   },
   // ---- what the overload manager watches
-  { name: "envoy.resource_monitors.global_downstream_max_connections", category: "envoy.resource_monitors", messages: ["envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"], load: () => import("./resource_monitors/downstream_connections/config.ts") },
+  {
+    name: "envoy.resource_monitors.global_downstream_max_connections",
+    category: "envoy.resource_monitors",
+    messages: ["envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"],
+    load: () => import("./resource_monitors/downstream_connections/config.ts"),
+  },
   // ---- what retries and internal redirects ask
   {
     name: "envoy.retry_host_predicates.previous_hosts",

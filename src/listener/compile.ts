@@ -1,4 +1,6 @@
 /** A Listener message, compiled: addresses, filter chains, listener filters. Pure: nothing is bound. */
+
+import { fingerprint } from "../config/fingerprint.ts";
 import { durationMs } from "../config/message.ts";
 import type { FilterChain, Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
 import type {
@@ -15,7 +17,6 @@ import { honours as accessLogHonours, compileAccessLogs, noAccessLog } from "../
 import { honours as cidrHonours } from "../matching/cidr.ts";
 import { parseAddressMessage } from "../net/address.ts";
 import type { Address } from "../net/connection.ts";
-import { fingerprint } from "../server/changes.ts";
 import type { StatsScope } from "../stats/stats.ts";
 import { ExactBalance } from "./balance.ts";
 import { compileFilterChainMatch, criteriaCombinations, criteriaKey, FilterChainIndex, honours as matchHonours } from "./filter-chain-match.ts";

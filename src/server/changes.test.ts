@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { changesBetween, describeChanges, fingerprint } from "./changes.ts";
+import { fingerprint } from "../config/fingerprint.ts";
+import { changesBetween, describeChanges } from "./changes.ts";
 
 const nameOf = (x: { name: string }): string => x.name;
 

@@ -2,6 +2,8 @@
  * One worker: its own event loop, listeners, pools and statistics. It compiles the message tree that the main thread has validated, and
  * talks to the main thread only through `send` and `onMessage`, so that a test can drive it without a thread.
  */
+
+import { fingerprint } from "../config/fingerprint.ts";
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
 import { compileListener } from "../listener/compile.ts";
 import { GlobalLimit } from "../listener/global-limit.ts";
@@ -10,7 +12,6 @@ import { getLogger, setLogSink } from "../log/log.ts";
 import { LogFiles } from "../log/log-files.ts";
 import { systemClock, TimerWheel } from "../net/timer-wheel.ts";
 import { type Runtime, RuntimeSnapshot } from "../runtime/runtime.ts";
-import { fingerprint } from "../server/changes.ts";
 import { ServingContext } from "../server/compile-context.ts";
 import { EventLoopWatch } from "../server/event-loop.ts";
 import { collectMessageTypes, ExtensionSet } from "../server/extension-set.ts";
