@@ -64,6 +64,24 @@ test("a pipelined request waits, unread, until the answer before it is complete"
   }
 });
 
+test("while a client leaves its answers unread, its next request is not begun", async () => {
+  const request = "GET /1 HTTP/1.1\r\nHost: a\r\n\r\n";
+  const harness = new ServerHarness();
+  harness.receive(request);
+  assert.equal(harness.requests.length, 1);
+  harness.codec.onUnderlyingConnectionAboveWriteBufferHighWatermark();
+  harness.receive(request.repeat(3) + request.slice(0, 10));
+  await Promise.resolve();
+  assert.equal(harness.requests.length, 1);
+  assert.equal(harness.connection.readDisabled, 1);
+  harness.codec.onUnderlyingConnectionBelowWriteBufferLowWatermark();
+  await Promise.resolve();
+  assert.equal(harness.requests.length, 4);
+  assert.equal(harness.connection.readDisabled, 0);
+  harness.receive(request.slice(10));
+  assert.equal(harness.requests.length, 5);
+});
+
 test("an answer before the end of the request: the next one waits for the rest of the body", async () => {
   const harness = new ServerHarness({}, { onHead: (encoder) => encoder.encodeHeaders(new ResponseHeaders(204), true) });
   harness.receive("POST /1 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nab");

@@ -44,6 +44,8 @@ export class H1ServerConnection implements ServerConnection {
   #queued: Buffer | undefined = undefined;
   #queueDisabled = false;
   #dequeuing = false;
+  /** More of our answers wait to be read than the connection may hold: no further request is begun. */
+  #congested = false;
   #received = 0;
   /** The last byte read was the CR of an empty line before a request. */
   #skippedCr = false;
@@ -79,6 +81,11 @@ export class H1ServerConnection implements ServerConnection {
       while (at < end) {
         switch (this.#state) {
           case "head":
+            // Who pipelines requests and reads no answers would have them all in our memory.
+            if (this.#congested) {
+              this.#enqueue(data, at);
+              return;
+            }
             at = this.#takeHead(data, at);
             break;
           case "length": {
@@ -141,10 +148,13 @@ export class H1ServerConnection implements ServerConnection {
     return this.connection.writeBuffered > 0;
   }
   onUnderlyingConnectionAboveWriteBufferHighWatermark(): void {
+    this.#congested = true;
     this.#stream?.onAboveHigh();
   }
   onUnderlyingConnectionBelowWriteBufferLowWatermark(): void {
+    this.#congested = false;
     this.#stream?.onBelowLow();
+    if (this.#queued !== undefined && this.#state === "head") queueMicrotask(() => this.#dequeue());
   }
 
   // ---- head ----------------------------------------------------------------------------------------------------------
@@ -406,7 +416,7 @@ export class H1ServerConnection implements ServerConnection {
 
   #dequeue(): void {
     const data = this.#queued;
-    if (data === undefined || this.#state !== "head") return;
+    if (data === undefined || this.#state !== "head" || this.#congested) return;
     this.#queued = undefined;
     if (this.#queueDisabled) {
       this.#queueDisabled = false;
