@@ -158,12 +158,7 @@ const workers = String.raw`^(?:listener\.(?:${address}|[^.]+)|server|listener_ma
 const defaultRules: readonly Rule[] = [
   new PatternRule("envoy.response_code", undefined, /_rq(_(\d{3}))$/, "_rq_"),
   new PatternRule("envoy.response_code_class", undefined, /_rq_((\d))xx$/, "_rq_"),
-  new PatternRule(
-    "envoy.dynamo_partition_id",
-    "http",
-    /^http\.[^.]+\.dynamodb\.table\.[^.]+\.capacity\.[^.]+(\.__partition_id=(\w{7}))$/,
-    ".dynamodb.table.",
-  ),
+  new PatternRule("envoy.dynamo_partition_id", "http", /^http\.[^.]+\.dynamodb\.table\.[^.]+\.capacity\.[^.]+(\.__partition_id=(\w{7}))$/, ".dynamodb.table."),
   new PatternRule("envoy.dynamo_operation", "http", /^http\.[^.]+\.dynamodb.(?:operation|table\.[^.]+\.capacity)(\.([^.]+))(?:\.|$)/, ".dynamodb."),
   new TokenRule("envoy.mongo_callsite", "mongo.*.collection.*.callsite.$.query.**"),
   new PatternRule("envoy.dynamo_table", "http", /^http\.[^.]+\.dynamodb.(?:table|error)\.(([^.]+)\.)/, ".dynamodb."),
