@@ -3,6 +3,7 @@ import { chmodSync } from "node:fs";
 import { createServer, type ListenOptions, type Server, type Socket } from "node:net";
 import { ipAddress } from "../net/address.ts";
 import type { Address } from "../net/connection.ts";
+import { AcceptQueue } from "./accept-queue.ts";
 import { nativeSockets, type RawSocketOption } from "./native-sockets.ts";
 import type { SocketOption, SocketSettings } from "./socket-options.ts";
 
@@ -22,21 +23,22 @@ export interface BindOptions {
 export async function bind(
   address: Address,
   options: BindOptions,
-  onConnection: (socket: Socket) => void,
-): Promise<{ readonly server: Server; readonly text: string }> {
+  onConnection: (socket: Socket, queue: AcceptQueue) => void,
+): Promise<{ readonly server: Server; readonly queue: AcceptQueue; readonly text: string }> {
   const server = createServer({ pauseOnConnect: true, allowHalfOpen: true, noDelay: true });
-  server.on("connection", onConnection);
   try {
     await start(server, address, options);
   } catch (error) {
     throw Object.assign(error as Error, { address: address.text });
   }
+  const queue = new AcceptQueue((server as unknown as { readonly _handle: { readonly fd: number } | null })._handle?.fd ?? -1);
+  server.on("connection", (socket) => onConnection(socket, queue));
   if (address.kind === "pipe") {
     if (options.mode > 0 && !address.path.startsWith("@")) chmodSync(address.path, options.mode);
-    return { server, text: address.text };
+    return { server, queue, text: address.text };
   }
   const at = server.address();
-  return { server, text: at !== null && typeof at === "object" ? ipAddress(at.address, at.port).text : address.text };
+  return { server, queue, text: at !== null && typeof at === "object" ? ipAddress(at.address, at.port).text : address.text };
 }
 
 async function start(server: Server, address: Address, options: BindOptions): Promise<void> {

@@ -100,6 +100,8 @@ export interface CompiledListener {
   readonly continueOnTimeout: boolean;
   readonly perConnectionBufferLimitBytes: number;
   readonly backlog: number;
+  /** How many connections one event of the listening socket may bring. */
+  readonly acceptsPerEvent: number;
   readonly bind: boolean;
   readonly reusePort: boolean;
   readonly socket: SocketSettings;
@@ -120,6 +122,8 @@ export interface CompiledListener {
 
 /** Envoy's default for per_connection_buffer_limit_bytes: 1 MiB. */
 const defaultBufferLimit = 1024 * 1024;
+/** So many connections are accepted at once that those that are open wait for some milliseconds only; more are taken in the next turn. */
+const maxAcceptsPerEvent = 128;
 /** A handshake without transport_socket_connect_timeout is not waited for longer than this. */
 const defaultConnectTimeoutMs = 60_000;
 const directions = { 0: "UNSPECIFIED", 1: "INBOUND", 2: "OUTBOUND" } as const;
@@ -214,6 +218,7 @@ export function compileListener(message: Listener, context: CompileContext): Com
     perConnectionBufferLimitBytes: limit,
     backlog: message.tcpBacklogSize ?? 4096,
     bind: message.bindToPort ?? true,
+    acceptsPerEvent: Math.min(message.maxConnectionsToAcceptPerSocketEvent ?? maxAcceptsPerEvent, maxAcceptsPerEvent),
     reusePort: message.enableReusePort ?? true,
     socket: compileSocketOptions(message, context),
     stats: listenerStats(scope, context.workerIndex),

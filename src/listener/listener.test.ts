@@ -364,6 +364,43 @@ test("exact_balance gives each worker as many connections as the others", { skip
   for (const client of last) client.close();
 });
 
+test("who waits to be let in does not wait for a turn of the event loop each", { skip: native }, async (t) => {
+  const proxy = listeners(t);
+  const { port, listener } = await proxy.start({ filter_chains: [{ filters: [echo] }] });
+  const clients = Array.from({ length: 300 }, () => new Client(port, ""));
+  let turns = 0;
+  for (; listener.connectionCount < 300 && turns < 100; turns++) await new Promise((resolve) => setImmediate(resolve));
+  assert.equal(listener.connectionCount, 300);
+  assert.ok(turns < 20, `${turns} turns`);
+  for (const client of clients) client.close();
+});
+
+test("max_connections_to_accept_per_socket_event lets so many in at a time", { skip: native }, async (t) => {
+  const proxy = listeners(t);
+  const { port, listener } = await proxy.start({ filter_chains: [{ filters: [echo] }], max_connections_to_accept_per_socket_event: 2 });
+  const clients = Array.from({ length: 40 }, () => new Client(port, ""));
+  let most = 0;
+  while (listener.connectionCount < 40) {
+    const before = listener.connectionCount;
+    await new Promise((resolve) => setImmediate(resolve));
+    most = Math.max(most, listener.connectionCount - before);
+  }
+  assert.equal(most, 2);
+  for (const client of clients) client.close();
+});
+
+test("who had connected when accepting stops is served", { skip: native }, async (t) => {
+  const proxy = listeners(t);
+  const { port, listener } = await proxy.start({ filter_chains: [{ filters: [echo] }] });
+  const clients = Array.from({ length: 20 }, () => new Client(port, "x"));
+  // The kernel has the connections as soon as connect(2) was called, for which Node needs no turn of the event loop.
+  await new Promise((resolve) => process.nextTick(resolve));
+  listener.stopAccepting();
+  assert.equal(listener.connectionCount, 20);
+  await until(() => clients.every((client) => client.text === "x"));
+  for (const client of clients) client.close();
+});
+
 test("options that Node cannot set are set: freebind, TCP Fast Open, any socket option", { skip: native }, async (t) => {
   const proxy = listeners(t);
   // An address of documentation, which this machine does not have.

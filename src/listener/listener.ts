@@ -8,6 +8,7 @@ import { acceptPlain, acceptTls, type SocketConnection } from "../net/socket-con
 import type { TimerWheel } from "../net/timer-wheel.ts";
 import type { StatsStore } from "../stats/stats.ts";
 import { type InspectedSocket, inspect } from "./accept.ts";
+import type { AcceptQueue } from "./accept-queue.ts";
 import { ActiveConnection, ConnectionLog, countClosed, countOpened } from "./active-connection.ts";
 import { HandoverChannel } from "./balance.ts";
 import { bind } from "./bind.ts";
@@ -34,13 +35,12 @@ export interface ListenerEnvironment {
 export class WorkerListener {
   #compiled: CompiledListener;
   readonly #environment: ListenerEnvironment;
-  #servers: Server[] = [];
+  #servers: { readonly server: Server; readonly queue: AcceptQueue }[] = [];
   /** Sockets on which listener filters or a handshake are at work. */
   readonly #pending = new Set<Socket>();
   readonly #connections = new Set<ActiveConnection>();
   #closed = false;
   #accepting = false;
-  #acceptedThisTurn = 0;
   #draining = false;
   readonly #drainClose = (): boolean => this.#draining || this.#environment.drainClose();
   #handovers: HandoverChannel | undefined = undefined;
@@ -63,14 +63,14 @@ export class WorkerListener {
       const shared = options.reusePort && this.#compiled.reusePort && address.kind === "ip";
       // What cannot be shared belongs to the first worker.
       if (!shared && this.#environment.workerIndex > 0) continue;
-      const { server, text } = await bind(
+      const { server, queue, text } = await bind(
         address,
         { shared, port: options.port, ipv4Compat, mode, backlog: this.#compiled.backlog, socket: this.#compiled.socket },
-        (socket) => this.#accept(socket),
+        (accepted, from) => this.#acceptAll(accepted, from),
       );
       server.on("error", (error) => log.error(`listener '${this.#compiled.name}': ${error.message}`));
       if (this.#closed) server.close();
-      this.#servers.push(server);
+      this.#servers.push({ server, queue });
       bound.push(text);
     }
     this.#accepting = true;
@@ -86,8 +86,12 @@ export class WorkerListener {
     balance.join();
   }
 
+  /** Lets nobody new in; who had connected already is still served, unless this follows `close`. */
   stopAccepting(): void {
-    for (const server of this.#servers) server.close();
+    for (const { server, queue } of this.#servers) {
+      if (!this.#closed) queue.takeAll((fd) => this.#accept(openSocket(fd)));
+      server.close();
+    }
     this.#servers = [];
     this.#accepting = false;
     this.#compiled.balance?.leave();
@@ -132,14 +136,16 @@ export class WorkerListener {
 
   // ---- accepting ---------------------------------------------------------------------------------------------------------
 
+  /** The event loop accepted a connection: with it come those that wait behind it. */
+  #acceptAll(socket: Socket, queue: AcceptQueue): void {
+    const { acceptsPerEvent, stats } = this.#compiled;
+    this.#accept(socket);
+    const more = queue.takeRest(acceptsPerEvent - 1, (fd) => this.#accept(openSocket(fd)));
+    stats.connections_accepted_per_socket_event.record(more + 1);
+  }
+
   #accept(socket: Socket): void {
-    const { balance, stats } = this.#compiled;
-    // What is accepted in one turn of the event loop came with one event of the listening socket.
-    if (this.#acceptedThisTurn++ === 0)
-      setImmediate(() => {
-        stats.connections_accepted_per_socket_event.record(this.#acceptedThisTurn);
-        this.#acceptedThisTurn = 0;
-      });
+    const { balance } = this.#compiled;
     if (balance !== undefined) {
       const worker = balance.assign(socket.remoteAddress !== undefined);
       if (worker !== this.#environment.workerIndex) {
@@ -168,8 +174,7 @@ export class WorkerListener {
 
   /** A connection that another worker accepted. */
   #receive(fd: number): void {
-    const socket = new Socket({ fd, allowHalfOpen: true, readable: true, writable: true, pauseOnCreate: true } as ConstructorParameters<typeof Socket>[0]);
-    socket.setNoDelay(true);
+    const socket = openSocket(fd);
     if (this.#closed) socket.destroy();
     else this.#take(socket);
   }
@@ -367,6 +372,13 @@ export class WorkerListener {
     this.#connections.add(active);
     active.start();
   }
+}
+
+/** As the sockets that a server makes of accepted connections. */
+function openSocket(fd: number): Socket {
+  const socket = new Socket({ fd, allowHalfOpen: true, readable: true, writable: true, pauseOnCreate: true } as ConstructorParameters<typeof Socket>[0]);
+  socket.setNoDelay(true);
+  return socket;
 }
 
 /** Envoy leaves what it looked at in the kernel, which answers the closing of such a socket with a reset. */

@@ -37,6 +37,8 @@ export interface NativeSockets {
   setOption(fd: number, option: RawSocketOption): void;
   /** On a listening socket: another backlog. */
   listen(fd: number, backlog: number): void;
+  /** The next connection of a listening socket that does not block; below 0: none waits, or it cannot be had now. */
+  accept(fd: number): number;
   /** Another descriptor of the same socket. */
   duplicate(fd: number): number;
   close(fd: number): void;
@@ -46,7 +48,8 @@ export interface NativeSockets {
 
 const AF_INET = 2;
 const AF_INET6 = 10;
-const SOCK_STREAM_CLOEXEC_NONBLOCK = 1 | 0o2000000 | 0o4000;
+const SOCK_STREAM = 1;
+const SOCK_CLOEXEC_NONBLOCK = 0o2000000 | 0o4000;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
 const SO_REUSEPORT = 15;
@@ -84,6 +87,7 @@ function create(): NativeSockets {
   const setsockopt = libc.func("int setsockopt(int, int, int, void *, unsigned int)");
   const getsockopt = libc.func("int getsockopt(int, int, int, void *, void *)");
   const listen = libc.func("int listen(int, int)");
+  const accept4 = libc.func("int accept4(int, void *, void *, int)");
   const fcntl = libc.func("int fcntl(int, int, int)");
   const close = libc.func("int close(int)");
   const fail = (syscall: string): never => {
@@ -95,7 +99,7 @@ function create(): NativeSockets {
   };
   return {
     bind(address, { reusePort, ipv6Only, options }) {
-      const fd = socket(address.family === 4 ? AF_INET : AF_INET6, SOCK_STREAM_CLOEXEC_NONBLOCK, 0);
+      const fd = socket(address.family === 4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC_NONBLOCK, 0);
       if (fd < 0) fail("socket");
       try {
         setOption(fd, intOption(SOL_SOCKET, SO_REUSEADDR, 1));
@@ -113,6 +117,9 @@ function create(): NativeSockets {
     setOption,
     listen(fd, backlog) {
       if (listen(fd, backlog) !== 0) fail("listen");
+    },
+    accept(fd) {
+      return accept4(fd, null, null, SOCK_CLOEXEC_NONBLOCK);
     },
     duplicate(fd) {
       const copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
