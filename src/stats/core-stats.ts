@@ -1,4 +1,5 @@
 /** server.*, runtime.*, listener_manager.* and what else the main thread counts about the process itself. */
+import { memoryUsage } from "../os/memory-usage.ts";
 import type { RuntimeLayers } from "../runtime/layers.ts";
 import type { Counter, Gauge, Histogram, StatsStore } from "./stats.ts";
 
@@ -97,7 +98,7 @@ export function serverStats(store: StatsStore, versionOverride = 0): ServerStats
     worker_restarts: server.counter("worker_restarts"),
     initialization_time_ms: initialization,
     update(state) {
-      const memory = process.memoryUsage();
+      const memory = memoryUsage();
       set(server, "concurrency", state.concurrency);
       set(server, "uptime", Math.floor(state.uptimeS));
       set(server, "live", state.state === "LIVE" && !state.healthFailed ? 1 : 0);

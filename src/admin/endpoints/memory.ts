@@ -1,5 +1,6 @@
 /** /memory and /memory/tcmalloc: V8's heaps of all threads, in the words of Envoy's allocator. */
 import { getHeapSpaceStatistics, getHeapStatistics } from "node:v8";
+import { memoryUsage } from "../../os/memory-usage.ts";
 import { type AdminEndpoint, json, text } from "../request.ts";
 
 export const memory: AdminEndpoint = {
@@ -9,7 +10,7 @@ export const memory: AdminEndpoint = {
     const own = getHeapStatistics();
     const workers = await server.workerHeaps();
     const sum = (name: "used_heap_size" | "total_heap_size") => own[name] + workers.reduce((total, heap) => total + heap[name], 0);
-    const usage = process.memoryUsage();
+    const usage = memoryUsage();
     const allocated = sum("used_heap_size");
     const heapSize = sum("total_heap_size");
     return json({
@@ -29,7 +30,7 @@ export const tcmalloc: AdminEndpoint = {
   help: "print TCMalloc stats",
   handle: async ({ server }) => {
     const mib = (bytes: number) => `${String(bytes).padStart(14)} (${(bytes / 1048576).toFixed(1).padStart(7)} MiB)`;
-    const usage = process.memoryUsage();
+    const usage = memoryUsage();
     const own = getHeapStatistics();
     const lines = [
       "Memory of this process: the allocator is V8's, one heap a thread.",
