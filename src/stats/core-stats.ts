@@ -66,6 +66,7 @@ export function serverStats(store: StatsStore, versionOverride = 0): ServerStats
   const server = store.scope("server.");
   const manager = store.scope("listener_manager.");
   const runtime = store.scope("runtime.");
+  const clusterManagers = store.scope("thread_local_cluster_manager.");
   const gauges: Record<string, Gauge> = {};
   const set = (scope: typeof server, name: string, value: number): void => {
     const key = scope.prefix + name;
@@ -107,6 +108,8 @@ export function serverStats(store: StatsStore, versionOverride = 0): ServerStats
       set(server, "memory_allocated", memory.heapUsed + memory.external);
       set(server, "memory_heap_size", memory.heapTotal + memory.external);
       set(server, "memory_physical_size", memory.rss);
+      set(clusterManagers, "main_thread.clusters_inflated", state.clusters);
+      for (let worker = 0; worker < state.concurrency; worker++) set(clusterManagers, `worker_${worker}.clusters_inflated`, state.clusters);
       for (; watchdogs < state.concurrency; watchdogs++) {
         server.counter(`worker_${watchdogs}.watchdog_mega_miss`);
         server.counter(`worker_${watchdogs}.watchdog_miss`);
