@@ -1,5 +1,6 @@
 /** `outrider [Envoy's flags]`: check the configuration, then serve until a signal or /quitquitquit. */
 import { hotRestartVersion, versionString } from "../server/version.ts";
+import { sizeWorkers } from "./memory.ts";
 import { parseOptions } from "./options.ts";
 
 /** The exit code, or undefined while the server runs on (it sets the code itself when it ends). */
@@ -29,6 +30,11 @@ export async function runProxy(argv: readonly string[]): Promise<number | undefi
   if (options.mode === "validate") {
     const { validate } = await import("../server/validate.ts");
     return validate(options);
+  }
+  const wrong = sizeWorkers(process.env);
+  if (wrong !== undefined) {
+    process.stderr.write(`${wrong}\n`);
+    return 1;
   }
   const { serve } = await import("../server/process.ts");
   return serve(options);
