@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { createKoffiOs } from "./koffi.ts";
 import type { Os } from "./os.ts";
-import { findPortHolder } from "./port-holder.ts";
+import { findPortHolder, programName } from "./port-holder.ts";
 import { isGroupAlive, processStartTime } from "./process-info.ts";
 import { createProgramsOs } from "./programs.ts";
 
@@ -102,4 +102,11 @@ test("who listens on a port", async () => {
   server.close();
   await once(server, "close");
   assert.equal(findPortHolder(address.port), undefined);
+});
+
+test("the holder of a port has the name of its program, not of what interprets it", () => {
+  assert.equal(programName("/usr/sbin/apache2\0-f\0x.conf\0", "apache2"), "apache2");
+  assert.equal(programName("/opt/node\0--max-semi-space-size=2\0/srv/bin/../src/cli/main.ts\0-c\0envoy.yaml\0", "MainThread"), "outrider");
+  assert.equal(programName("/usr/bin/python3.12\0/srv/app.py\0", "python3.12"), "app.py");
+  assert.equal(programName("node\0", "node"), "node");
 });

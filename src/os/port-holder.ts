@@ -43,6 +43,16 @@ function holdsOneOf(pid: string, links: ReadonlySet<string>): boolean {
   return false;
 }
 
+/** `comm`, unless a language's interpreter runs: then the file that it runs. */
+export function programName(cmdline: string, comm: string): string {
+  const [interpreter, ...rest] = cmdline.split("\0");
+  if (!/^(node|nodejs|python[\d.]*|ruby|perl|java)$/.test(interpreter.slice(interpreter.lastIndexOf("/") + 1))) return comm;
+  const script = rest.find((word) => word !== "" && !word.startsWith("-"));
+  if (script === undefined) return comm;
+  if (/\/cli\/main\.[jt]s$/.test(script)) return "outrider";
+  return script.slice(script.lastIndexOf("/") + 1);
+}
+
 /** The first process that listens there; undefined when it cannot be told. */
 export function findPortHolder(port: number): PortHolder | undefined {
   const links = new Set([...listeningInodes(port)].map((inode) => `socket:[${inode}]`));
@@ -56,7 +66,7 @@ export function findPortHolder(port: number): PortHolder | undefined {
   for (const pid of pids) {
     if (!holdsOneOf(pid, links)) continue;
     try {
-      return { pid: Number(pid), name: readFileSync(`/proc/${pid}/comm`, "utf8").trim() };
+      return { pid: Number(pid), name: programName(readFileSync(`/proc/${pid}/cmdline`, "utf8"), readFileSync(`/proc/${pid}/comm`, "utf8").trim()) };
     } catch {
       return { pid: Number(pid), name: "a process" };
     }
