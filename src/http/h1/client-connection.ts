@@ -17,6 +17,9 @@ import { PartialHead } from "./partial-head.ts";
 import type { H1Settings } from "./settings.ts";
 import { chunkHead, lastChunk, writeFields } from "./write.ts";
 
+/** Methods whose requests have no content (RFC 9110 9.3), as Envoy counts them. */
+const withoutContent: ReadonlySet<string> = new Set(["GET", "HEAD", "DELETE", "TRACE", "CONNECT"]);
+
 /** Interim (1xx) answers beyond this many within one exchange are swallowed unread. */
 const maxInterimPassed = 16;
 
@@ -322,8 +325,8 @@ export class H1ClientStream implements RequestEncoder, Stream {
       framing = nameFormat === "proper" ? "Transfer-Encoding: chunked\r\n" : "transfer-encoding: chunked\r\n";
     } else {
       headers.remove("transfer-encoding");
-      // RFC 9110 8.6: a method that anticipates content says that there is none.
-      if (endStream && headers.get("content-length") === undefined && (method === "POST" || method === "PUT" || method === "PATCH"))
+      // RFC 9110 8.6: a method that may have content says that there is none.
+      if (endStream && headers.get("content-length") === undefined && !withoutContent.has(method))
         framing = nameFormat === "proper" ? "Content-Length: 0\r\n" : "content-length: 0\r\n";
     }
     const host = nameFormat === "lower" ? "host" : "Host";

@@ -86,7 +86,7 @@ export function isToken(text: string): boolean {
 
 /** A control character other than HTAB, or DEL, anywhere. */
 const badValue = /[\x00-\x08\x0a-\x1f\x7f]/;
-const badTarget = /[^\x21-\x7e]|#/;
+const badTarget = /[^\x21-\x7e]/;
 
 /** Where the head that begins at `from` ends: the index behind its empty line, or -1 when it has not all arrived. */
 export function headEnd(text: string, from: number): number {

@@ -218,7 +218,6 @@ export class H1ServerConnection implements ServerConnection {
     const stream = new H1ServerStream(this, request.method, request.minor);
     stream.meter.wireBytesReceived = end;
     stream.meter.headerBytesReceived = end;
-    if (request.minor === 0 && !settings.acceptHttp10) throw new HeadError("low_version", 426);
     if (request.minor === 0) (this as { protocol: string }).protocol = "HTTP/1.0";
     else (this as { protocol: string }).protocol = "HTTP/1.1";
     const framing = messageFraming(list, settings.allowChunkedLength);
@@ -250,6 +249,7 @@ export class H1ServerConnection implements ServerConnection {
       }
       if (underscores === "drop") headers.removeIf((name) => name.includes("_"));
     }
+    if (request.minor === 0 && !settings.acceptHttp10) throw new HeadError("low_version", 426);
     // RFC 9110 7.8 with RFC 9113 3.1: an upgrade to HTTP/2 is not taken up; the request passes as a plain one.
     let isUpgrade = false;
     if (upgrade && headers.get("upgrade") !== undefined && request.method !== "CONNECT") {
@@ -337,11 +337,8 @@ export class H1ServerConnection implements ServerConnection {
         path = match[3] === undefined ? "/" : match[3].startsWith("?") ? `/${match[3]}` : match[3];
       }
     }
-    if (host === undefined && authority === undefined) {
-      if (minor === 0 && this.settings.defaultHost !== "") authority = this.settings.defaultHost;
-      else if (minor === 1 || method === "CONNECT") throw new HeadError("missing_host_header");
-      else throw new HeadError("missing_host_header");
-    }
+    // Without any the connection manager refuses the request.
+    if (authority === undefined && minor === 0 && this.settings.defaultHost !== "") authority = this.settings.defaultHost;
     if (host !== undefined && host !== "" && !validAuthority(host)) throw new HeadError("http1.invalid_host");
     const headers = new RequestHeaders(method, path, authority, undefined, list);
     headers.rawNames = rawNames;
@@ -512,8 +509,10 @@ export class H1ServerStream implements ResponseEncoder, Stream {
       headers.remove("transfer-encoding");
       if (!hasLength) {
         if (endStream) {
-          if (!this.#noBody || this.#method === "HEAD")
-            framing = this.#method === "HEAD" || status === 304 ? "" : nameFormat === "proper" ? "Content-Length: 0\r\n" : "content-length: 0\r\n";
+          // What GET would have been answered with is not known: as Envoy has it, that may be chunked.
+          if (this.#method === "HEAD" && status !== 304 && this.#minor === 1)
+            framing = nameFormat === "proper" ? "Transfer-Encoding: chunked\r\n" : "transfer-encoding: chunked\r\n";
+          else if (!this.#noBody) framing = nameFormat === "proper" ? "Content-Length: 0\r\n" : "content-length: 0\r\n";
         } else if (this.#minor === 1) {
           if (!this.#noBody) this.#chunked = true;
           framing = nameFormat === "proper" ? "Transfer-Encoding: chunked\r\n" : "transfer-encoding: chunked\r\n";
@@ -523,7 +522,7 @@ export class H1ServerStream implements ResponseEncoder, Stream {
     let connection = "";
     if (this.#minor === 0 && headers.get("connection") === undefined && !upgraded)
       connection = `${nameFormat === "proper" ? properCase("connection") : "connection"}: close\r\n`;
-    const text = `HTTP/1.1 ${status} ${reasonPhrase(status)}\r\n${writeFields(headers, nameFormat)}${framing}${connection}\r\n`;
+    const text = `HTTP/1.${this.#minor} ${status} ${reasonPhrase(status)}\r\n${writeFields(headers, nameFormat)}${framing}${connection}\r\n`;
     this.meter.headerBytesSent += text.length;
     this.#write(text);
     if (endStream) this.#end();

@@ -75,6 +75,32 @@ test("a refused request gets 400, a protocol error flag, a log line and the end 
   assert.equal(connection.closedAs, "flush_and_delay");
 });
 
+test("requests without a host, with a fragment, for no path are refused by the manager, in Envoy's words", () => {
+  for (const [line, status, details] of [
+    ["GET /a HTTP/1.1\r\n\r\n", 400, "missing_host_header"],
+    ["GET /a#b HTTP/1.1\r\nhost: x\r\n\r\n", 400, "path_normalization_failed"],
+    ["OPTIONS * HTTP/1.1\r\nhost: x\r\n\r\n", 404, "absolute_path_rejected"],
+  ] as const) {
+    const { receive, logged, settings } = managerHarness([() => new Answer()]);
+    assert.match(receive(line), new RegExp(`^HTTP/1.1 ${status} [\\s\\S]*content-length: 0\r\n`));
+    assert.equal(logged[0].details, details);
+    assert.equal(logged[0].info.hasFlag("DPE"), false);
+    assert.equal(settings.stats.downstream_rq_failed_path_normalization.value, details === "path_normalization_failed" ? 1 : 0);
+  }
+});
+
+test("the answer to HEAD that has no length may be chunked", () => {
+  const none = (): HttpFilter => ({
+    setDecoderCallbacks(callbacks: DecoderFilterCallbacks): void {
+      queueMicrotask(() => callbacks.encodeHeaders(new ResponseHeaders(200), true, "via_test"));
+    },
+    decodeHeaders: () => "stop",
+  });
+  const { receive, connection } = managerHarness([none]);
+  receive("HEAD /a HTTP/1.1\r\nhost: x\r\n\r\n");
+  return turn().then(() => assert.match(connection.written, /^HTTP\/1\.1 200 OK[\s\S]*\r\ntransfer-encoding: chunked\r\n/));
+});
+
 test("replies of our own pass every filter's encode side", () => {
   const tags: string[] = [];
   const tag = (name: string): HttpFilter => ({

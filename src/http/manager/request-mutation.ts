@@ -26,11 +26,10 @@ const internalOnly = [
   "force-trace",
   "ip-tags",
   "original-url",
-  "original-path",
   "hedge-on-per-try-timeout",
   "internal",
 ] as const;
-const edgeOnly = ["decorator-operation", "downstream-service-cluster", "downstream-service-node"] as const;
+const edgeOnly = ["original-path", "decorator-operation", "downstream-service-cluster", "downstream-service-node"] as const;
 
 export function mutateRequest(headers: RequestHeaders, connection: Connection, settings: ManagerSettings, info: StreamInfo, upgrade: boolean): void {
   const list = headers.list;
@@ -75,7 +74,14 @@ export function mutateRequest(headers: RequestHeaders, connection: Connection, s
     client = found?.address;
     single = found?.single ?? false;
   }
+  // Fields of one list are sent on as one.
+  if (forwardedFor !== undefined) {
+    const all = headers.getAll("x-forwarded-for");
+    if (all.length > 1) headers.set("x-forwarded-for", all.join(","));
+  }
   if (headers.get("x-forwarded-proto") === undefined) headers.set("x-forwarded-proto", tls ? "https" : "http");
+  if (settings.appendXForwardedPort && connection.localAddress.kind === "ip" && headers.get("x-forwarded-port") === undefined)
+    headers.set("x-forwarded-port", String(connection.localAddress.port));
   if (settings.schemeToOverwrite !== "") {
     headers.scheme = settings.schemeToOverwrite;
     headers.set("x-forwarded-proto", settings.schemeToOverwrite);

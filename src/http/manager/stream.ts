@@ -106,18 +106,30 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
       this.encoder?.encode1xxHeaders(new ResponseHeaders(100));
       headers.remove("expect");
     }
+    if (headers.authority === undefined) {
+      this.closeAfter = true;
+      this.sendLocalReply({ status: 400, details: "missing_host_header" });
+      return;
+    }
     if (headers.method !== "CONNECT") {
       const { path } = headers;
       if (path === undefined || path === "") {
         this.sendLocalReply({ status: 404, details: "missing_path_rejected" });
         return;
       }
-      if (path.charCodeAt(0) !== 47 && !(path === "*" && headers.method === "OPTIONS")) {
+      if (path.charCodeAt(0) !== 47) {
         settings.stats.downstream_rq_non_relative_path.inc();
         this.sendLocalReply({ status: 404, details: "absolute_path_rejected" });
         return;
       }
-      if (settings.changesPaths && path.charCodeAt(0) === 47) {
+      // A fragment is no part of a request target (RFC 9112 3.2), and what reads it differently further on must not see one.
+      if (path.includes("#")) {
+        settings.stats.downstream_rq_failed_path_normalization.inc();
+        this.closeAfter = true;
+        this.sendLocalReply({ status: 400, details: "path_normalization_failed" });
+        return;
+      }
+      if (settings.changesPaths) {
         const normal = normalizePath(path, settings);
         if (normal.action === "reject") {
           settings.stats.downstream_rq_failed_path_normalization.inc();
