@@ -89,6 +89,20 @@ test("requests without a host, with a fragment, for no path are refused by the m
   }
 });
 
+test("fields that one line can hold are combined, others are left as they came", () => {
+  let seen = "";
+  const look = (): HttpFilter => ({
+    decodeHeaders: (headers) => {
+      seen = `${headers.getAll("user-agent").join("|")} ${headers.getAll("x-forwarded-for").join("|")} ${headers.getAll("x-a").join("|")}`;
+      return "stop";
+    },
+  });
+  managerHarness([look]).receive(
+    "GET /a HTTP/1.1\r\nhost: x\r\nuser-agent: t\r\nx-a: 1\r\nx-forwarded-for: 10.0.0.1\r\nuser-agent: u\r\nx-a: 2\r\nx-forwarded-for: 10.0.0.2, 10.0.0.3\r\n\r\n",
+  );
+  assert.equal(seen, "t,u 10.0.0.1,10.0.0.2, 10.0.0.3 1|2");
+});
+
 test("the answer to HEAD that has no length may be chunked", () => {
   const none = (): HttpFilter => ({
     setDecoderCallbacks(callbacks: DecoderFilterCallbacks): void {

@@ -29,12 +29,35 @@ const internalOnly = [
   "hedge-on-per-try-timeout",
   "internal",
 ] as const;
+/** Fields that are sent on as one where the client repeats them, as Envoy keeps them; each with a bit of its own. */
+const combined: ReadonlyMap<string, number> = new Map(
+  [
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-forwarded-port",
+    "x-forwarded-client-cert",
+    "x-request-id",
+    "user-agent",
+    "via",
+    "expect",
+    "content-type",
+    "grpc-timeout",
+  ].map((name, i) => [name, 1 << i]),
+);
 const edgeOnly = ["original-path", "decorator-operation", "downstream-service-cluster", "downstream-service-node"] as const;
 
 export function mutateRequest(headers: RequestHeaders, connection: Connection, settings: ManagerSettings, info: StreamInfo, upgrade: boolean): void {
   const list = headers.list;
+  let seen = 0;
+  let repeated = false;
   for (let i = 0; i < list.length; i += 2) {
     const name = list[i];
+    const bit = combined.get(name);
+    if (bit !== undefined) {
+      if ((seen & bit) !== 0) repeated = true;
+      seen |= bit;
+    }
     if (!hopByHop.has(name) && name !== "te") continue;
     if (upgrade && (name === "connection" || name === "upgrade")) continue;
     if (name === "te") {
@@ -47,6 +70,7 @@ export function mutateRequest(headers: RequestHeaders, connection: Connection, s
     headers.rawNames?.splice(i >> 1, 1);
     i -= 2;
   }
+  if (repeated) combine(headers);
 
   let client: Address | undefined;
   let single = false;
@@ -59,7 +83,7 @@ export function mutateRequest(headers: RequestHeaders, connection: Connection, s
     client ??= remote;
     if (!settings.skipXffAppend && remote.kind === "ip") {
       const address = isLoopback(remote) ? machineAddress() : remote.ip;
-      headers.set("x-forwarded-for", forwardedFor === undefined || forwardedFor === "" ? address : `${headers.getAll("x-forwarded-for").join(",")},${address}`);
+      headers.set("x-forwarded-for", forwardedFor === undefined || forwardedFor === "" ? address : `${forwardedFor},${address}`);
     }
     if (settings.xffNumTrustedHops === 0 || headers.get("x-forwarded-proto") === undefined) headers.set("x-forwarded-proto", tls ? "https" : "http");
     if (
@@ -73,11 +97,6 @@ export function mutateRequest(headers: RequestHeaders, connection: Connection, s
     const found = addressFromXff(headers, settings.xffNumTrustedHops);
     client = found?.address;
     single = found?.single ?? false;
-  }
-  // Fields of one list are sent on as one.
-  if (forwardedFor !== undefined) {
-    const all = headers.getAll("x-forwarded-for");
-    if (all.length > 1) headers.set("x-forwarded-for", all.join(","));
   }
   if (headers.get("x-forwarded-proto") === undefined) headers.set("x-forwarded-proto", tls ? "https" : "http");
   if (settings.appendXForwardedPort && connection.localAddress.kind === "ip" && headers.get("x-forwarded-port") === undefined)
@@ -122,6 +141,13 @@ export function mutateRequest(headers: RequestHeaders, connection: Connection, s
   } else info.requestId = headers.get("x-request-id");
   info.streamId = info.requestId;
   mutateClientCert(headers, connection, settings);
+}
+
+function combine(headers: RequestHeaders): void {
+  for (const name of combined.keys()) {
+    const all = headers.getAll(name);
+    if (all.length > 1) headers.set(name, all.join(","));
+  }
 }
 
 function removeInternal(headers: RequestHeaders, prefix: string, edge: boolean): void {
