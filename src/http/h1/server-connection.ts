@@ -218,8 +218,6 @@ export class H1ServerConnection implements ServerConnection {
     const stream = new H1ServerStream(this, request.method, request.minor);
     stream.meter.wireBytesReceived = end;
     stream.meter.headerBytesReceived = end;
-    if (request.minor === 0) (this as { protocol: string }).protocol = "HTTP/1.0";
-    else (this as { protocol: string }).protocol = "HTTP/1.1";
     const framing = messageFraming(list, settings.allowChunkedLength);
     if (request.minor === 0 && framing?.kind === "chunked") throw new HeadError("http1.codec_error");
     stream.last = hasToken(list, "connection", "close");
@@ -250,6 +248,7 @@ export class H1ServerConnection implements ServerConnection {
       if (underscores === "drop") headers.removeIf((name) => name.includes("_"));
     }
     if (request.minor === 0 && !settings.acceptHttp10) throw new HeadError("low_version", 426);
+    (this as { protocol: string }).protocol = request.minor === 0 ? "HTTP/1.0" : "HTTP/1.1";
     // RFC 9110 7.8 with RFC 9113 3.1: an upgrade to HTTP/2 is not taken up; the request passes as a plain one.
     let isUpgrade = false;
     if (upgrade && headers.get("upgrade") !== undefined && request.method !== "CONNECT") {
