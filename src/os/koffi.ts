@@ -3,8 +3,13 @@ import { createRequire } from "node:module";
 import { getSystemErrorName } from "node:util";
 import { type ExecRequest, LIMITS, type LimitName, type Os, systemError } from "./os.ts";
 
+interface NativeFunction {
+  (...values: unknown[]): number;
+  /** In a thread of libuv's pool. */
+  async(...valuesAndCallback: unknown[]): void;
+}
 interface Library {
-  func(definition: string): (...values: unknown[]) => number;
+  func(definition: string): NativeFunction;
 }
 interface Koffi {
   load(path: string | null): Library;
@@ -18,6 +23,16 @@ const F_SETFD = 2;
 const O_CLOEXEC = 0o2000000;
 const WNOHANG = 1;
 const PR_SET_CHILD_SUBREAPER = 36;
+const P_ALL = 0;
+const WEXITED = 4;
+const WNOWAIT = 0x01000000;
+/** siginfo_t is 128 bytes; si_pid follows three ints and, where pointers have eight bytes, four of padding. */
+const SIGINFO_BYTES = 128;
+const SI_PID = process.arch === "arm" || process.arch === "ia32" ? 12 : 16;
+/** The same number on every architecture: it is younger than their common table. */
+const SYS_PIDFD_OPEN = 434;
+const POLLIN = 1;
+const POLLFD_BYTES = 8;
 /** Node ignores both; a program started by exec would inherit that. */
 const SIGNALS_TO_RESTORE = [13, 25];
 
@@ -36,8 +51,8 @@ export function createKoffiOs(): Os {
   const koffi = loadKoffi();
   const libc = koffi.load(null);
   // Declared when first used: each declaration costs a lookup, and a tool needs one or two.
-  const declared = new Map<string, (...values: unknown[]) => number>();
-  const native = (definition: string): ((...values: unknown[]) => number) => {
+  const declared = new Map<string, NativeFunction>();
+  const native = (definition: string): NativeFunction => {
     let found = declared.get(definition);
     if (found === undefined) {
       found = libc.func(definition);
@@ -111,6 +126,26 @@ export function createKoffiOs(): Os {
     },
     reap(pid) {
       return call("int waitpid(int, void *, int)", pid, new Int32Array(1), WNOHANG) === pid;
+    },
+    peekEndedChild() {
+      const info = Buffer.alloc(SIGINFO_BYTES);
+      const result = call("int waitid(int, unsigned int, void *, int)", P_ALL, 0, info, WEXITED | WNOHANG | WNOWAIT);
+      return result === 0 ? info.readInt32LE(SI_PID) : 0;
+    },
+    openProcess(pid) {
+      const fd = call("long syscall(long, long, long)", SYS_PIDFD_OPEN, pid, 0);
+      if (fd < 0) fail("pidfd_open");
+      return fd;
+    },
+    whenReadable(fds, done) {
+      const list = Buffer.alloc(fds.length * POLLFD_BYTES);
+      for (const [i, fd] of fds.entries()) {
+        list.writeInt32LE(fd, i * POLLFD_BYTES);
+        list.writeInt16LE(POLLIN, i * POLLFD_BYTES + 4);
+      }
+      native("int poll(void *, unsigned long, int)").async(list, fds.length, -1, () =>
+        done(fds.filter((_fd, i) => list.readInt16LE(i * POLLFD_BYTES + 6) !== 0)),
+      );
     },
   };
 }

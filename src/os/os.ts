@@ -63,6 +63,12 @@ export interface Os {
   becomeSubreaper(): void;
   /** Collects one ended child that Node does not know of; false while it runs or when it is not ours. */
   reap(pid: number): boolean;
+  /** The pid of a child that has ended and was not collected yet, without collecting it; 0 when there is none. */
+  peekEndedChild(): number;
+  /** A descriptor that becomes readable when the process ends (pidfd_open(2), Linux 5.3); ESRCH when it has. */
+  openProcess(pid: number): number;
+  /** Waits in another thread until one of the descriptors is readable; `done` gets those that are. */
+  whenReadable(fds: readonly number[], done: (readable: number[]) => void): void;
 }
 
 /** An error as Node's file system functions throw it. */

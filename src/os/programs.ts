@@ -127,5 +127,14 @@ export function createProgramsOs(): Os {
     reap() {
       return false;
     },
+    peekEndedChild() {
+      return 0;
+    },
+    openProcess() {
+      throw systemError("ENOSYS", "pidfd_open", "needs the optional package koffi");
+    },
+    whenReadable(fds, done) {
+      done([...fds]); // nothing to wait with: the caller looks, and comes again
+    },
   };
 }
