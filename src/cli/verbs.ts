@@ -1,0 +1,24 @@
+/** The verbs of `outrider`: one row each, from which dispatch, the help text and shell completion are made. The commands of daemontools are verbs too. */
+import type { VerbFlag } from "./flags.ts";
+
+export interface Verb {
+  /** One line for help and completion. */
+  readonly summary: string;
+  /** What its words are, for completion. */
+  readonly words?: "services" | "directories" | "shells";
+  readonly load: () => Promise<(argv: string[]) => Promise<number>>;
+  readonly flags?: () => Promise<readonly VerbFlag[]>;
+}
+
+export const VERBS: Readonly<Record<string, Verb>> = {
+  pod: {
+    summary: "run a web server, the proxy in front of it and their logs, supervised",
+    load: async () => (await import("./pod.ts")).runPod,
+    flags: async () => (await import("./flags.ts")).flagsOfHelp((await import("../pod/options.ts")).HELP),
+  },
+  reload: {
+    summary: "ask a running proxy to read its configuration again",
+    load: async () => (await import("./reload.ts")).reload,
+    flags: async () => (await import("./reload.ts")).FLAGS,
+  },
+};
