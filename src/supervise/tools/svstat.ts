@@ -29,8 +29,8 @@ function describe(): string {
   }
   const status = unpackStatus(bytes.subarray(0, length));
   if (status === undefined) return `unable to read ${STATUS}: bad format`;
-  const time = now();
-  const seconds = Math.max(0, time.seconds - status.since.seconds - (time.nanoseconds < status.since.nanoseconds ? 1 : 0));
+  // As DJB's: the fractions of the two are not looked at.
+  const seconds = Math.max(0, now().seconds - status.since.seconds);
   const isUp = status.pid !== 0;
   let text = isUp ? `up (pid ${status.pid}) ` : "down ";
   text += `${seconds} seconds`;
