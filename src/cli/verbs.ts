@@ -21,4 +21,16 @@ export const VERBS: Readonly<Record<string, Verb>> = {
     load: async () => (await import("./reload.ts")).reload,
     flags: async () => (await import("./reload.ts")).FLAGS,
   },
+  status: {
+    summary: "what runs, since when, how it ended last, what it uses, its last log line",
+    words: "directories",
+    load: async () => (await import("./status.ts")).status,
+    flags: async () => (await import("./status.ts")).FLAGS,
+  },
+  logs: {
+    summary: "print or follow the logs of services",
+    words: "services",
+    load: async () => (await import("./logs.ts")).logs,
+    flags: async () => (await import("./logs.ts")).FLAGS,
+  },
 };

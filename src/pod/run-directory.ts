@@ -18,7 +18,8 @@ import { PodError } from "./ports.ts";
 export const SERVICES = ["proxy", "web"] as const;
 export type ServiceName = (typeof SERVICES)[number];
 
-function defaultDirectory(): string {
+/** Where a pod runs that was not told where. */
+export function defaultDirectory(): string {
   const { XDG_RUNTIME_DIR, XDG_STATE_HOME } = process.env;
   if (XDG_RUNTIME_DIR) return join(XDG_RUNTIME_DIR, "outrider/pod");
   // Not root's home: the web server gives up root's rights and must be able to read its folder.

@@ -26,7 +26,8 @@ function posixZone(): PosixTimeZone | undefined {
 
 const zone = posixZone();
 
-function localTime(time: Time): string | undefined {
+/** `YYYY-MM-DD HH:MM:SS.nnnnnnnnn` in the time zone of TZ; undefined for a time that no calendar of ours reaches. */
+export function localTime(time: Time): string | undefined {
   // Shifted, so that the fields of UTC are those of local time.
   const probe = new Date(time.seconds * 1000);
   if (Number.isNaN(probe.getTime())) return undefined;
