@@ -22,8 +22,9 @@ export async function stopLeftovers(directory: RunDirectory, tell: (text: string
   for (const part of ["", "log"]) {
     for (const name of SERVICES) {
       const path = join(directory.service(name), part);
-      const pid = findOrphan(path);
-      if (pid === 0) continue;
+      const orphan = findOrphan(path);
+      if (orphan === undefined) continue;
+      const { pid } = orphan;
       tell(`stopping ${part === "" ? name : `${name}/log`} (pid ${pid}), left by a pod that was killed`);
       for (const [signal, ms] of [
         ["SIGTERM", TERM_MS],
@@ -31,8 +32,8 @@ export async function stopLeftovers(directory: RunDirectory, tell: (text: string
       ] as const) {
         signalGroup(pid, signal);
         // Not our child, so its end is not told to us.
-        for (const until = performance.now() + ms; findOrphan(path) !== 0 && performance.now() < until; ) await sleep(INTERVAL_MS);
-        if (findOrphan(path) === 0) break;
+        for (const until = performance.now() + ms; findOrphan(path) !== undefined && performance.now() < until; ) await sleep(INTERVAL_MS);
+        if (findOrphan(path) === undefined) break;
       }
       signalGroup(pid, "SIGKILL"); // what it has left in turn
     }

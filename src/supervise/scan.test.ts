@@ -57,20 +57,6 @@ test("TERM to svscan takes services down first and lets their logs read to the e
   assert.throws(() => process.kill(pid, 0), { code: "ESRCH" });
 });
 
-test("a supervise that follows a killed one ends the service that was left, and TERM takes its own along", async () => {
-  const path = service(join(scratch, "left"), "exec sleep 1000");
-  const first = start(`${bin}supervise`, [path]);
-  const left = await until(path, (status) => status.pid !== 0);
-  first.kill("SIGKILL");
-  await once(first, "exit");
-  process.kill(left.pid, 0);
-  const second = start(`${bin}supervise`, [path]);
-  const next = await until(path, (status) => status.pid !== 0 && status.pid !== left.pid);
-  second.kill("SIGTERM");
-  await once(second, "exit");
-  assert.throws(() => process.kill(next.pid, 0), { code: "ESRCH" });
-});
-
 test("DJB's svc, svstat and svok control our supervise", { skip: hasTheirs ? false : "daemontools is not installed here" }, async () => {
   const path = service(join(scratch, "ours"), "exec sleep 1000");
   const supervise = start(`${bin}supervise`, [path]);

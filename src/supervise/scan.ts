@@ -24,6 +24,7 @@ export interface ScanOptions {
   readonly ownGroups?: boolean;
   /** Every change of a service's or log's status; `name` is NAME or NAME/log. */
   onStatus?(name: string, status: Status): void;
+  /** Code and signal both null: the service had been adopted, so nobody knows. */
   onEnd?(name: string, code: number | null, signal: NodeJS.Signals | null): void;
   /** After `stop`: every supervisor is closed. */
   onStopped?(): void;
@@ -50,6 +51,8 @@ export class Scan {
   #due = Number.POSITIVE_INFINITY;
   #stopping = false;
   #stopOrder: string[] = [];
+  #isTelling = false;
+  #hurry = false;
   readonly #toldToStop = new Set<Supervisor>();
   #stopped = false;
 
@@ -206,7 +209,12 @@ export class Scan {
         name,
         ...descriptors,
         ownGroup: this.#options.ownGroups,
-        onStatus: (status) => this.#options.onStatus?.(label(), status),
+        leftover: "adopt",
+        unavailable: (names) => this.#unavailable(names),
+        onStatus: (status) => {
+          this.#options.onStatus?.(label(), status);
+          this.#tellWaiting();
+        },
         onEnd: (code, signal) => this.#options.onEnd?.(label(), code, signal),
         onClosed: () => {
           if (isLog) service.log = undefined;
@@ -225,6 +233,25 @@ export class Scan {
       wait();
       return undefined;
     }
+  }
+
+  #unavailable(names: readonly string[]): string[] {
+    const known = new Map([...this.#services.values()].map((service) => [service.name, service]));
+    return names.flatMap((name) => {
+      const service = known.get(name);
+      if (service === undefined) return `${name} (there is no such service)`;
+      return service.main?.isAvailable === true ? [] : name;
+    });
+  }
+
+  /** Once for all changes of one turn: those that wait for another service look again. */
+  #tellWaiting(): void {
+    if (this.#isTelling || this.#stopping) return;
+    this.#isTelling = true;
+    setImmediate(() => {
+      this.#isTelling = false;
+      for (const service of this.#services.values()) service.main?.reconsider();
+    });
   }
 
   #trouble(text: string, error?: unknown): void {
@@ -249,7 +276,7 @@ export class Scan {
 
   /**
    * Services down first, then their logs with the end of input, so that no line is lost; `onStopped` follows. Those named in `order` go one
-   * after the other, before the rest.
+   * after the other, before the rest; of the rest, none goes before those that depend on it.
    */
   stop(order: readonly string[] = []): void {
     if (this.#stopping) return;
@@ -272,7 +299,7 @@ export class Scan {
       }
       this.#stopOrder.shift();
     }
-    if (this.#stopOrder.length === 0) for (const service of this.#services.values()) if (service.main !== undefined) this.#tellToStop(service.main);
+    if (this.#stopOrder.length === 0) for (const supervisor of this.#nextToStop()) this.#tellToStop(supervisor);
     for (const service of this.#services.values()) {
       if (service.main !== undefined) continue;
       if (service.log !== undefined) {
@@ -292,6 +319,13 @@ export class Scan {
     }
   }
 
+  /** Those that no other running service depends on; in a circle of dependencies, and in a hurry, all. */
+  #nextToStop(): Supervisor[] {
+    const running = [...this.#services.values()].flatMap(({ name, main }) => (main === undefined ? [] : { name, main }));
+    const free = running.filter((one) => !running.some((other) => other !== one && other.main.dependencies.includes(one.name)));
+    return (free.length === 0 || this.#hurry ? running : free).map(({ main }) => main);
+  }
+
   #tellToStop(supervisor: Supervisor): void {
     if (this.#toldToStop.has(supervisor)) return;
     this.#toldToStop.add(supervisor);
@@ -301,6 +335,7 @@ export class Scan {
   /** Does not wait any longer: the services that still run are killed; the logs, too, when no service is left. */
   kill(): void {
     this.#stopOrder = [];
+    this.#hurry = true;
     this.#stopNext();
     const services = [...this.#services.values()];
     const mains = services.flatMap((service) => service.main ?? []);

@@ -7,6 +7,7 @@ import {
   openSync,
   readFileSync,
   readlinkSync,
+  realpathSync,
   renameSync,
   statSync,
   unlinkSync,
@@ -14,9 +15,9 @@ import {
   writeSync,
 } from "node:fs";
 import { systemOs } from "../os/os.ts";
-import { processStartTime } from "../os/process-info.ts";
+import { isReaper, listProcesses, processStartTime, ticksSinceBoot, workingDirectory } from "../os/process-info.ts";
 import { errorCode, warn } from "./messages.ts";
-import { CHILD, packStatus, STATUS, STATUS_NEW, type Status } from "./service-directory.ts";
+import { CHILD, EXIT, packStatus, REPORT, type Report, STATUS, STATUS_NEW, type Status, unpackStatus } from "./service-directory.ts";
 
 /** An error with daemontools' message for it. */
 export class SuperviseError extends Error {
@@ -98,22 +99,92 @@ export function writeStatus(base: string, name: string, status: Status): void {
   }
 }
 
-/** Notes the running service (0: none), so that a supervise that comes after a kill -9 of this one finds it. */
-export function writeChild(base: string, pid: number): void {
+/** Replaces a file of ours whole. An aid to others, so trouble with it is told once by the status record and not again here. */
+function replaceFile(path: string, text: string, mode: number): void {
   try {
-    if (pid === 0) unlinkSync(`${base}/${CHILD}`);
-    else writeFileSync(`${base}/${CHILD}`, `${pid} ${processStartTime(pid) ?? ""}\n`, { mode: 0o600 });
+    writeFileSync(`${path}.new`, text, { mode });
+    renameSync(`${path}.new`, path);
   } catch {
-    // an aid only: without it an orphan is not found
+    // a full disk or one that is read-only: writeStatus says so
   }
 }
 
-/** The service that an earlier supervise left running, or 0. */
-export function findOrphan(base: string): number {
+export function writeReport(base: string, report: Report): void {
+  replaceFile(`${base}/${REPORT}`, `${JSON.stringify(report)}\n`, 0o644);
+}
+
+/** What the last supervise has written, as far as it can be read. */
+export function readReport(base: string): Partial<Report> {
   try {
-    const [pid, startTime] = readFileSync(`${base}/${CHILD}`, "latin1").trim().split(" ");
-    return startTime !== undefined && startTime !== "" && processStartTime(Number(pid)) === startTime ? Number(pid) : 0;
+    const report: unknown = JSON.parse(readFileSync(`${base}/${REPORT}`, "utf8"));
+    return typeof report === "object" && report !== null ? report : {};
   } catch {
-    return 0;
+    return {};
   }
+}
+
+export function writeExit(base: string, code: number, signal: number): void {
+  replaceFile(`${base}/${EXIT}`, `${code} ${signal}\n`, 0o644);
+}
+
+export function readStatus(base: string): Status | undefined {
+  try {
+    return unpackStatus(readFileSync(`${base}/${STATUS}`));
+  } catch {
+    return undefined;
+  }
+}
+
+/** What runs in a service directory: ./run, or after its end ./finish. */
+export type ChildKind = "run" | "finish";
+
+/** Notes what runs now (0: nothing), so that a supervise that comes after a kill -9 of this one finds it. */
+export function writeChild(base: string, pid: number, kind: ChildKind = "run"): void {
+  try {
+    if (pid === 0) unlinkSync(`${base}/${CHILD}`);
+    else replaceFile(`${base}/${CHILD}`, `${pid} ${processStartTime(pid) ?? ""} ${kind}\n`, 0o600);
+  } catch {
+    // none was noted
+  }
+}
+
+/** Notes that ./run is about to be started: a kill -9 between the start and `writeChild` must not hide it. */
+export function writeStarting(base: string): void {
+  replaceFile(`${base}/${CHILD}`, `starting ${ticksSinceBoot()}\n`, 0o600);
+}
+
+export interface Orphan {
+  readonly pid: number;
+  readonly startTime: string;
+  readonly kind: ChildKind;
+}
+
+/** What an earlier supervise has left running. */
+export function findOrphan(base: string): Orphan | undefined {
+  let words: string[];
+  try {
+    words = readFileSync(`${base}/${CHILD}`, "latin1").trim().split(" ");
+  } catch {
+    return undefined;
+  }
+  const [pid, startTime, kind] = words;
+  if (pid === "starting") return findStartedIn(base, Number(startTime));
+  if (startTime === undefined || startTime === "" || processStartTime(Number(pid)) !== startTime) return undefined;
+  return { pid: Number(pid), startTime, kind: kind === "finish" ? "finish" : "run" };
+}
+
+/** The process that was started in the directory after a moment and has lost its parent. */
+function findStartedIn(base: string, ticks: number): Orphan | undefined {
+  let found: Orphan | undefined;
+  try {
+    const directory = realpathSync(base);
+    for (const { pid, parent, startTime } of listProcesses()) {
+      if (Number(startTime) < ticks || pid === process.pid || parent === process.pid || !isReaper(parent)) continue;
+      if (workingDirectory(pid) !== directory) continue;
+      if (found === undefined || Number(startTime) < Number(found.startTime)) found = { pid, startTime, kind: "run" };
+    }
+  } catch {
+    return undefined; // no /proc
+  }
+  return found;
 }
