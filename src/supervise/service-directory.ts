@@ -48,6 +48,8 @@ export interface Report {
   /** When the service last started or ended. */
   readonly since: string;
   readonly readySince?: string;
+  /** It has a notification-fd or a check: `up` means not ready yet. */
+  readonly hasReadiness: boolean;
   /** Starts since this supervise began. */
   readonly starts: number;
   readonly lastExit?: {

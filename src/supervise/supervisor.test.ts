@@ -14,7 +14,10 @@ const bin = fileURLToPath(new URL("../../bin/daemontools/", import.meta.url));
 const scratch = mkdtempSync(join(tmpdir(), "outrider-supervisor-"));
 const started: ChildProcess[] = [];
 after(() => {
-  for (const child of started) child.kill("SIGKILL");
+  for (const child of started) {
+    child.kill("SIGKILL");
+    child.stderr?.destroy(); // what it has left running would hold it open
+  }
   rmSync(scratch, { recursive: true, force: true });
 });
 
@@ -31,14 +34,23 @@ function service(path: string, files: Files): string {
   return directory;
 }
 
-function start(program: "svscan" | "supervise", ...args: string[]): ChildProcess & { errors(): string } {
+interface Started extends ChildProcess {
+  /** Waits until standard error has said it. */
+  said(what: RegExp): Promise<void>;
+}
+
+function start(program: "svscan" | "supervise", ...args: string[]): Started {
   const child = spawn(`${bin}${program}`, args, { stdio: ["ignore", "ignore", "pipe"] });
   started.push(child);
   let errors = "";
   child.stderr.on("data", (bytes) => {
     errors += String(bytes);
   });
-  return Object.assign(child, { errors: () => errors });
+  return Object.assign(child, {
+    async said(what: RegExp): Promise<void> {
+      while (!what.test(errors)) await once(child.stderr, "data");
+    },
+  });
 }
 
 function report(directory: string): Report | undefined {
@@ -115,7 +127,7 @@ describe("supervise", { concurrency: 6 }, () => {
     const after = await until(directory, (found) => found.supervisorPid === second.pid);
     assert.equal(after.pid, before.pid, "the same process");
     assert.equal(after.since, before.since, "and no new start");
-    assert.match(second.errors(), /^$|watching over it again/);
+    await second.said(/watching over it again/);
     svc("t", directory);
     const next = await until(directory, (found) => found.pid !== 0 && found.pid !== before.pid);
     assert.deepEqual({ ...next.lastExit, at: "", ranMs: 0 }, { code: null, signal: null, at: "", ranMs: 0, adopted: true });
@@ -178,7 +190,7 @@ describe("supervise", { concurrency: 6 }, () => {
     });
     const supervise = start("supervise", directory);
     const { pid } = await until(directory, (found) => found.pid !== 0 && found.starts === 2);
-    assert.match(supervise.errors(), /finish\/finish does not end within 200 ms \(timeout-finish\): killing it/);
+    await supervise.said(/finish\/finish does not end within 200 ms \(timeout-finish\): killing it/);
     assert.equal(readFileSync(join(directory, "supervise/exit"), "utf8"), "7 0\n");
     process.kill(pid, "SIGKILL");
     const failed = await until(directory, (found) => found.state === "failed");
@@ -258,7 +270,7 @@ describe("supervise", { concurrency: 6 }, () => {
     const down = await until(directory, (found) => found.pid === 0 && found.state === "down");
     assert.equal(down.lastExit?.signal, "SIGKILL");
     assert.equal(readFileSync(join(directory, "int"), "utf8"), "int\n");
-    assert.match(supervise.errors(), /does not end within 300 ms \(timeout-kill\)/);
+    await supervise.said(/does not end within 300 ms \(timeout-kill\)/);
     svc("x", directory);
     await once(supervise, "exit");
   });
@@ -281,8 +293,8 @@ describe("supervise", { concurrency: 6 }, () => {
     const failed = await until(directory, (found) => found.state === "failed");
     assert.match(failed.reason ?? "", /ended 2 times within 60 seconds \(death-limit\), last: exit code 3/);
     assert.deepEqual([failed.starts, failed.want, failed.problems?.length], [2, "down", 2]);
-    assert.match(supervise.errors(), /crashing\/limits: unknown limit "opnfiles"; there are allbytes/);
-    assert.match(supervise.errors(), /crashing\/backoff: "soon" is not a number of seconds from 1 to 86400; going on without it/);
+    await supervise.said(/crashing\/limits: unknown limit "opnfiles"; there are allbytes/);
+    await supervise.said(/crashing\/backoff: "soon" is not a number of seconds from 1 to 86400; going on without it/);
     await end(supervise);
   });
 
@@ -296,6 +308,61 @@ describe("supervise", { concurrency: 6 }, () => {
     await until(directory, (found) => found.state === "waiting" && found.starts === 2);
     assert.equal(readFileSync(join(directory, "runs"), "utf8"), "run\nrun\n");
     await end(supervise);
+  });
+
+  const canUnshare = spawnSync("unshare", ["--pid", "--fork", "--mount-proc", "true"]).status === 0;
+  test("as process 1 it collects orphans, and TERM ends all within its bound", {
+    skip: canUnshare ? false : "a PID namespace cannot be made here (unshare, root)",
+  }, async () => {
+    const tree = join(scratch, "one");
+    const orphans = service("one/orphans", {
+      // Each leaves a child that outlives it; ps would need a package.
+      run: `#!/bin/sh
+i=0; while [ $i -lt 30 ]; do sh -c 'sleep 0.05 & sleep 0.1 & exit 0'; i=$((i+1)); done
+left=1; while [ $left -gt 0 ]; do sleep 0.1; left=$(cat /proc/[0-9]*/stat 2>/dev/null | grep -c '^[0-9]* (sleep) Z'); done
+cat /proc/1/comm >collected
+exec sleep 1000
+`,
+    });
+    service("one/unwilling", { run: '#!/bin/sh\ntrap "" TERM\nwhile :; do sleep 0.1; done\n' });
+    const child = spawn("unshare", ["--pid", "--fork", "--mount-proc", "--kill-child", `${bin}svscan`, "--stop-timeout", "1", tree], {
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    started.push(child);
+    await untilFile(join(orphans, "collected"), (text) => text !== "");
+    const [first] = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, "utf8").split(" ");
+    const over = once(child, "exit");
+    process.kill(Number(first), "SIGTERM");
+    assert.deepEqual(await over, [0, null]);
+    assert.equal(report(join(tree, "unwilling"))?.lastExit?.signal, "SIGKILL");
+  });
+
+  test("svc -w waits for a state and says by its exit code whether it came", async () => {
+    const directory = service("wait", {
+      run: "#!/bin/sh\nwhile ! [ -e go ]; do sleep 0.02; done\necho >&3\nexec sleep 1000\n",
+      "notification-fd": "3\n",
+      down: "",
+    });
+    const supervise = start("supervise", directory);
+    await until(directory, (found) => found.state === "down");
+    const run = async (...args: string[]): Promise<[number | null, string]> => {
+      const child = spawn(`${bin}svc`, args, { stdio: ["ignore", "ignore", "pipe"] });
+      let errors = "";
+      child.stderr.on("data", (bytes) => {
+        errors += String(bytes);
+      });
+      const [code] = (await once(child, "close")) as [number | null];
+      return [code, errors];
+    };
+    assert.deepEqual(await run("-u", "-w", "up", directory), [0, ""]);
+    assert.deepEqual(await run("-w", "ready", "-W", "0.1", directory), [99, `svc: warning: ${directory} is not ready after 0.1 seconds: up\n`]);
+    const ready = run("-wready", directory);
+    writeFileSync(join(directory, "go"), "");
+    assert.deepEqual(await ready, [0, ""]);
+    assert.deepEqual(await run("-dw", "finished", directory), [0, ""]);
+    assert.deepEqual((await run("-w", "sideways", directory))[0], 100);
+    assert.equal(await end(supervise), 0);
+    assert.deepEqual(await run("-w", "ready", directory), [111, `svc: fatal: unable to wait for ${directory}: supervise not running\n`]);
   });
 
   test("--exit-with ends svscan with the code of a service, the others in order", async () => {

@@ -185,9 +185,13 @@ export class Supervisor {
   get isAvailable(): boolean {
     const { state } = this;
     if (state === "ready") return true;
-    if (state === "up") return this.#settings.notificationFd === undefined && !this.#settings.check;
+    if (state === "up") return !this.#hasReadiness;
     const isJob = this.#want === "once" || this.#settings.every !== undefined;
     return isJob && this.#pid === 0 && this.#lastExit?.code === 0;
+  }
+
+  get #hasReadiness(): boolean {
+    return this.#settings.notificationFd !== undefined || this.#settings.check;
   }
 
   get dependencies(): readonly string[] {
@@ -393,6 +397,7 @@ export class Supervisor {
       pid: this.#pid,
       since: new Date(milliseconds(this.#since)).toISOString(),
       ...(isUp && this.#readySince !== undefined && { readySince: this.#readySince }),
+      hasReadiness: this.#hasReadiness,
       starts: this.#starts,
       ...(this.#lastExit !== undefined && { lastExit: this.#lastExit }),
       ...(state === "waiting" && this.#nextStart !== undefined && { nextStart: new Date(this.#nextStart).toISOString() }),
@@ -492,7 +497,7 @@ export class Supervisor {
   #watchHealth(adopted?: "unknown" | "ready" | "unhealthy"): void {
     this.#health?.close();
     this.#health = undefined;
-    if (this.#settings.notificationFd === undefined && !this.#settings.check) return;
+    if (!this.#hasReadiness) return;
     this.#health = new HealthWatch(
       this.#directory.base,
       this.#settings,
