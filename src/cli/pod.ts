@@ -2,6 +2,7 @@
 import { parsePodOptions } from "../pod/options.ts";
 import { Pod } from "../pod/pod.ts";
 import { PodError } from "../pod/ports.ts";
+import { actAsProcessOne } from "../supervise/process-one.ts";
 
 function complain(text: string): number {
   for (const line of text.split("\n")) process.stderr.write(`outrider pod: ${line}\n`);
@@ -15,6 +16,7 @@ export async function runPod(argv: readonly string[]): Promise<number> {
     return 0;
   }
   if (parsed.kind === "error") return complain(parsed.text);
+  actAsProcessOne("outrider pod");
   try {
     const pod = new Pod(parsed.options, process.stdout);
     process.on("SIGINT", () => pod.stop("Ctrl-C"));
