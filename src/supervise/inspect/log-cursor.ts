@@ -29,18 +29,49 @@ export interface CursorStart {
   readonly since?: Time;
 }
 
-/** Files in the order of what they hold. One with two names, in the middle of a rotation, counts once. */
-function listFiles(directory: string): LogFile[] {
-  const names = readdirSync(directory).filter((name) => name.startsWith("@") && name.length >= MIN_OLD_NAME);
-  const files: LogFile[] = [];
-  const seen = new Set<number>();
-  for (const name of [...names.sort(), "previous", "current"]) {
-    const inode = stat(join(directory, name))?.ino;
-    if (inode === undefined || seen.has(inode)) continue;
-    seen.add(inode);
-    files.push({ name, inode });
+interface Listing {
+  /** In the order of what they hold. */
+  readonly files: readonly LogFile[];
+  /** A processor works on `previous`, or its result has no name of its own yet. */
+  readonly isProcessing: boolean;
+  /** Changes with each file that a processor has worked on. */
+  readonly processed: string;
+}
+
+/** What a directory holds outside its finished files. */
+function inMotion(directory: string): { current?: number; previous?: number; processed?: number; state: string } {
+  const current = stat(join(directory, "current"))?.ino;
+  const previous = stat(join(directory, "previous"))?.ino;
+  const processed = stat(join(directory, "processed"))?.ino;
+  const state = stat(join(directory, "state"));
+  return { current, previous, processed, state: state === undefined ? "" : `${state.ino} ${state.mtimeMs} ${state.ctimeMs}` };
+}
+
+/**
+ * One with two names, in the middle of a rotation, counts once. A rotation moves a file from `current` to `previous` to `@STAMP.s`: looked at in this
+ * order none is missed, though one may be seen twice, and newer ones may not be seen yet. Where a processor makes other files of them, that is not
+ * enough: then the picture has to be of one moment.
+ */
+function list(directory: string): Listing {
+  for (let tries = 0; ; tries++) {
+    const before = inMotion(directory);
+    const names = readdirSync(directory).filter((name) => name.startsWith("@") && name.length >= MIN_OLD_NAME);
+    const files: LogFile[] = [];
+    const seen = new Set<number>();
+    const add = (name: string, inode: number | undefined): void => {
+      if (inode === undefined || seen.has(inode)) return;
+      seen.add(inode);
+      files.push({ name, inode });
+    };
+    for (const name of names.sort()) add(name, stat(join(directory, name))?.ino);
+    const { current, previous, processed } = before;
+    const isProcessing = [previous, processed].some((inode) => inode !== undefined && !seen.has(inode));
+    add("previous", previous);
+    add("current", current);
+    const after = inMotion(directory);
+    const isOneMoment = after.current === current && after.previous === previous && after.processed === processed && after.state === before.state;
+    if (isOneMoment || tries >= TRIES) return { files, isProcessing, processed: before.state };
   }
-  return files;
 }
 
 function stat(path: string): Stats | undefined {
@@ -122,28 +153,31 @@ export class LogCursor {
   #content: Content | undefined;
   #offset = 0;
   #isFileStart = true;
-  /** The newest finished file when the open one was opened. */
+  /** Whether the open file was finished when it was opened. */
+  #isFinished = false;
+  /** The open file if it was, else the newest finished one at that time. */
   #newest = "";
-  /** Changes with each file that a processor has worked on. */
-  #processed = "";
+  /** What a processor was doing when the open file was last seen. */
+  #last: Pick<Listing, "isProcessing" | "processed"> = { isProcessing: false, processed: "" };
 
   /** Throws when the directory cannot be read or has no log in it. */
   constructor(directory: string, start: CursorStart = {}) {
     this.directory = directory;
     for (let tries = 0; this.#content === undefined; tries++) {
-      const files = listFiles(directory);
-      if (files.length === 0) throw Object.assign(new Error("no log"), { code: "ENOENT" });
-      if (!this.#begin(files, start) && tries >= TRIES) throw new Error("the log changes faster than it can be read");
+      const listing = list(directory);
+      if (listing.files.length === 0) throw Object.assign(new Error("no log"), { code: "ENOENT" });
+      if (!this.#begin(listing, start) && tries >= TRIES) throw new Error("the log changes faster than it can be read");
     }
   }
 
   /** False when a rotation came in between. */
-  #begin(files: LogFile[], start: CursorStart): boolean {
+  #begin(listing: Listing, start: CursorStart): boolean {
+    const { files } = listing;
     const { since } = start;
     let first = 0;
     if (since !== undefined) first = files.findIndex((file) => !file.name.startsWith("@") || !isBefore(timeOfName(file.name) ?? since, since));
     if (first < 0) first = files.length - 1;
-    if (start.lines === undefined) return this.#open(files[first], files, 0);
+    if (start.lines === undefined) return this.#open(files[first], listing, 0);
     let newlines = start.lines;
     let isEnd = true;
     for (let i = files.length - 1; i >= first; i--) {
@@ -157,28 +191,30 @@ export class LogCursor {
       }
       const found = start.lines === 0 ? bytes : backward(content, bytes, newlines);
       content.close();
-      if (typeof found === "number") return this.#open(files[i], files, found);
+      if (typeof found === "number") return this.#open(files[i], listing, found);
       newlines -= found.newlines;
     }
-    return this.#open(files[first], files, 0);
+    return this.#open(files[first], listing, 0);
   }
 
-  #open(file: LogFile, files: readonly LogFile[], offset: number): boolean {
-    const processed = this.#processedMark();
+  #open(file: LogFile, listing: Listing, offset: number): boolean {
     const content = Content.open(this.directory, file);
     if (content === undefined) return false;
     this.#content?.close();
     this.#content = content;
     this.#offset = offset;
     this.#isFileStart = true;
-    this.#newest = files.findLast((one) => one.name.startsWith("@"))?.name ?? "";
-    this.#processed = processed;
+    this.#isFinished = file.name.startsWith("@");
+    this.#newest = file.name;
+    if (!this.#isFinished) this.#remember(file, listing);
     return true;
   }
 
-  #processedMark(): string {
-    const state = stat(join(this.directory, "state"));
-    return state === undefined ? "" : `${state.ino} ${state.mtimeMs} ${state.ctimeMs}`;
+  /** Of the unfinished open file: what is there before it, so that what comes later can be told from it. */
+  #remember(file: LogFile, listing: Listing): void {
+    this.#newest = listing.files.findLast((one) => one.name.startsWith("@"))?.name ?? "";
+    // What is made of `previous` when that is the open file is no other file's.
+    this.#last = { isProcessing: listing.isProcessing && file.name === "current", processed: listing.processed };
   }
 
   /** What comes next; undefined: that was all, for now. Throws when the directory is gone. */
@@ -186,13 +222,13 @@ export class LogCursor {
     for (let tries = 0; tries < TRIES; tries++) {
       const chunk = this.#readOpen();
       if (chunk !== undefined) return chunk;
-      const files = listFiles(this.directory);
-      const next = this.#next(files);
+      const listing = list(this.directory);
+      const next = this.#next(listing);
       if (next === undefined) return undefined;
       // There is a next file, so nothing is written to this one any more: what came since the last read is its end.
       const rest = this.#readOpen();
       if (rest !== undefined) return rest;
-      this.#open(next, files, 0);
+      this.#open(next, listing, 0);
     }
     return undefined;
   }
@@ -208,13 +244,18 @@ export class LogCursor {
   }
 
   /** The file behind the open one. */
-  #next(files: readonly LogFile[]): LogFile | undefined {
+  #next(listing: Listing): LogFile | undefined {
+    const { files } = listing;
     const at = files.findIndex((file) => file.inode === this.#content?.inode);
-    if (at >= 0) return files[at + 1];
-    // It has been removed as the oldest, or a processor made another file of it, which then is the first new one.
+    if (at >= 0) {
+      if (!files[at].name.startsWith("@")) this.#remember(files[at], listing);
+      return files[at + 1];
+    }
+    // It has been removed as the oldest, or a processor made another file of it: the first new one, or the second when one was being made already.
     const rest = files.filter((file) => !file.name.startsWith("@") || file.name > this.#newest);
-    const isProcessed = rest[0]?.name.startsWith("@") && this.#processedMark() !== this.#processed;
-    return rest[isProcessed ? 1 : 0];
+    if (this.#isFinished || listing.processed === this.#last.processed) return rest[0];
+    const made = rest.filter((file) => file.name.startsWith("@")).length;
+    return rest[Math.min(made, this.#last.isProcessing ? 2 : 1)];
   }
 
   close(): void {
