@@ -19,7 +19,7 @@ export type ParsedFlags =
   | { readonly kind: "flags"; readonly given: Readonly<Record<string, string | true>>; readonly words: readonly string[] }
   | { readonly kind: "error"; readonly text: string };
 
-const HELP_FLAG: VerbFlag = { name: "help", short: "h", help: "this text" };
+export const HELP_FLAG: VerbFlag = { name: "help", short: "h", help: "this text" };
 
 /** Flags may stand before, between and behind other words, as `-n 5`, `-n5`, `--lines 5` or `--lines=5`; `--` ends them. `help` is always one. */
 export function parseFlags(flags: readonly VerbFlag[], argv: readonly string[]): ParsedFlags {
@@ -64,12 +64,13 @@ export function flagsHelp(flags: readonly VerbFlag[]): string {
   return rows.map(([left, help]) => `${left.padEnd(width)}${help}\n`).join("");
 }
 
-/** The flags that a help text describes: for verbs whose own table is of another form. */
+/** The flags that a help text describes: for verbs whose own table is of another form. Of `auto|apache|COMMAND` the words in small letters are values. */
 export function flagsOfHelp(text: string): VerbFlag[] {
   const found: VerbFlag[] = [];
   for (const [, short, name, value, help] of text.matchAll(/^ +(?:-([A-Za-z]), )?--([a-z][a-z0-9-]*)(?:[ =](\S+))?(?: {2,}|\n +)(\S.*)$/gm)) {
     if (name === HELP_FLAG.name) continue;
-    found.push({ name, help: help.trim(), ...(short && { short }), ...(value && { value }) });
+    const values = value?.includes("|") ? value.split("|").filter((one) => /^[a-z0-9-]+$/.test(one)) : undefined;
+    found.push({ name, help: help.trim(), ...(short && { short }), ...(value && { value }), ...(values?.length && { values }) });
   }
   return found;
 }

@@ -1,7 +1,10 @@
 /** Envoy's command line: the same flags, meanings and refusals (TCLAP's: `--flag=value` is refused), plus a few of our own. */
 import { availableParallelism } from "node:os";
-import { type Component, components, isLevel, type Level } from "../log/log.ts";
+import { type Component, components, isLevel, type Level, levels } from "../log/log.ts";
+import { isToolName, TOOLS } from "../supervise/tools.ts";
+import type { VerbFlag } from "./flags.ts";
 import { suggest } from "./suggest.ts";
+import { VERBS } from "./verbs.ts";
 
 export interface Options {
   configPath: string;
@@ -67,6 +70,8 @@ interface Flag {
   readonly short?: string;
   readonly kind: "switch" | "string" | "uint32";
   readonly help: string;
+  /** For completion: all there are. */
+  readonly values?: readonly string[];
   /** Not one of Envoy's. */
   readonly ours?: true;
   apply(o: Options, value: string): string | undefined;
@@ -104,11 +109,16 @@ const flag = (name: string, help: string, set: (o: Options) => void, more: Parti
 const flags: readonly Flag[] = [
   text("config-path", "Path to the configuration file (.yaml, .yml, .json, .pb, .pb_text)", (o, v) => void (o.configPath = v), { short: "c" }),
   text("config-yaml", "Inline YAML configuration, merged over the contents of --config-path", (o, v) => void (o.configYaml = v)),
-  text("mode", "'serve' (default: check the configuration, then serve traffic) or 'validate' (check it and exit)", (o, v) => {
-    if (v !== "serve" && v !== "validate") return `error: unknown mode '${v}'`;
-    o.mode = v;
-    return undefined;
-  }),
+  text(
+    "mode",
+    "'serve' (default: check the configuration, then serve traffic) or 'validate' (check it and exit)",
+    (o, v) => {
+      if (v !== "serve" && v !== "validate") return `error: unknown mode '${v}'`;
+      o.mode = v;
+      return undefined;
+    },
+    { values: ["serve", "validate"] },
+  ),
   number("concurrency", "Number of worker threads (default: the number of CPUs)", (o, v) => void (o.concurrency = Math.max(v, 1))),
   text(
     "log-level",
@@ -119,7 +129,7 @@ const flags: readonly Flag[] = [
       o.logLevel = level;
       return undefined;
     },
-    { short: "l" },
+    { short: "l", values: levels },
   ),
   text("component-log-level", "Comma-separated list of component log levels: upstream:debug,config:trace", (o, v) => {
     o.componentLogLevelText = v;
@@ -143,11 +153,16 @@ const flags: readonly Flag[] = [
   flag("reject-unknown-dynamic-fields", "Refuse fields that the API does not know in dynamic configuration", (o) => void (o.rejectUnknownDynamicFields = true)),
   flag("ignore-unknown-dynamic-fields", "Ignore and do not count unknown fields in dynamic configuration", (o) => void (o.ignoreUnknownDynamicFields = true)),
   text("admin-address-path", "Write the admin interface's address to this file", (o, v) => void (o.adminAddressPath = v)),
-  text("local-address-ip-version", "The local IP address version (v4 or v6)", (o, v) => {
-    if (v !== "v4" && v !== "v6") return `error: unknown IP address version '${v}'`;
-    o.localAddressIpVersion = v;
-    return undefined;
-  }),
+  text(
+    "local-address-ip-version",
+    "The local IP address version (v4 or v6)",
+    (o, v) => {
+      if (v !== "v4" && v !== "v6") return `error: unknown IP address version '${v}'`;
+      o.localAddressIpVersion = v;
+      return undefined;
+    },
+    { values: ["v4", "v6"] },
+  ),
   number("restart-epoch", "Hot restart epoch: 0 for the first process, one more for each that takes over", (o, v) => void (o.restartEpoch = v)),
   number("base-id", "Base id, so that several proxies on one host do not meet", (o, v) => void (o.baseId = v)),
   flag("use-dynamic-base-id", "Choose a free base id (not with a restart epoch above 0)", (o) => void (o.useDynamicBaseId = true)),
@@ -166,11 +181,16 @@ const flags: readonly Flag[] = [
   number("file-flush-interval-msec", "How often log files are flushed, milliseconds; default 10000", (o, v) => void (o.fileFlushIntervalMs = v)),
   number("file-flush-min-size-kb", "Flush log files once this much is buffered, kB; default 64", (o, v) => void (o.fileFlushMinSizeKb = v)),
   number("drain-time-s", "How long old listeners are drained, seconds; default 600", (o, v) => void (o.drainTimeS = v)),
-  text("drain-strategy", "'gradual' (default: ever more connections are closed over the drain time) or 'immediate'", (o, v) => {
-    if (v !== "gradual" && v !== "immediate") return `error: unknown drain-strategy '${v}'`;
-    o.drainStrategy = v === "gradual" ? "Gradual" : "Immediate";
-    return undefined;
-  }),
+  text(
+    "drain-strategy",
+    "'gradual' (default: ever more connections are closed over the drain time) or 'immediate'",
+    (o, v) => {
+      if (v !== "gradual" && v !== "immediate") return `error: unknown drain-strategy '${v}'`;
+      o.drainStrategy = v === "gradual" ? "Gradual" : "Immediate";
+      return undefined;
+    },
+    { values: ["gradual", "immediate"] },
+  ),
   number("parent-shutdown-time-s", "When the parent is ended after a hot restart, seconds; default 900", (o, v) => void (o.parentShutdownTimeS = v)),
   flag("enable-mutex-tracing", "Accepted for compatibility: workers share no locks", (o) => void (o.enableMutexTracing = true)),
   flag("cpuset-threads", "Default number of workers from the CPU set (always so here)", (o) => void (o.cpusetThreads = true)),
@@ -206,11 +226,20 @@ const flags: readonly Flag[] = [
       o.output = v;
       return undefined;
     },
-    { ours: true },
+    { ours: true, values: ["text", "json"] },
   ),
   flag("version", "Print the version and exit", () => {}),
   flag("help", "Print this help and exit", () => {}, { short: "h" }),
 ];
+
+/** The same for completion. */
+export const proxyFlags: readonly VerbFlag[] = flags.map(({ name, short, kind, help, values }) => ({
+  name,
+  help,
+  ...(short && { short }),
+  ...(values && { values }),
+  ...(kind !== "switch" && { value: kind === "uint32" ? "N" : name.endsWith("path") ? "FILE" : "TEXT" }),
+}));
 
 const byName = new Map<string, Flag>();
 for (const f of flags) {
@@ -300,7 +329,11 @@ export function parseOptions(argv: readonly string[]): ParsedOptions {
     if (argument === "--") break;
     const found = byName.get(argument);
     if (found === undefined) {
-      const near = argument.startsWith("--") ? suggest(argument.split("=")[0], [...byName.keys()]) : undefined;
+      const near = argument.startsWith("--")
+        ? suggest(argument.split("=")[0], [...byName.keys()])
+        : i === 0
+          ? suggest(argument, [...Object.keys(VERBS), ...Object.keys(TOOLS)])
+          : undefined;
       const value = argument.startsWith("--") && argument.includes("=") && byName.has(argument.split("=")[0]);
       const hint = value ? ` (write the value as a word of its own: ${argument.replace("=", " ")})` : near ? ` (did you mean ${near}?)` : "";
       return { kind: "error", text: `PARSE ERROR: Argument: ${argument}\n             Couldn't find match for argument${hint}\n\n${brief}` };
@@ -326,6 +359,13 @@ export function parseOptions(argv: readonly string[]): ParsedOptions {
   return { kind: "options", options };
 }
 
+/** The commands of daemontools, some to a line. */
+function toolNames(): string[] {
+  const names = Object.keys(TOOLS).filter(isToolName);
+  const half = Math.ceil(names.length / 2);
+  return [` ${names.slice(0, half).join(", ")},`, ` ${names.slice(half).join(", ")}`];
+}
+
 const brief = "For all flags: outrider --help";
 
 function help(): string {
@@ -335,7 +375,10 @@ function help(): string {
   };
   return [
     "USAGE: outrider [flags of the proxy]        run (or check) an Envoy configuration",
-    "       outrider VERB ...                    pod, reload; the daemontools commands: svscan, supervise, svc, svstat, multilog, ...",
+    "       outrider VERB ...                    one of these; all about it: outrider VERB --help",
+    "",
+    ...Object.entries(VERBS).map(([name, verb]) => `  ${name.padEnd(11)} ${verb.summary}`),
+    ...toolNames().map((line, i) => `  ${i === 0 ? "daemontools:" : "            "}${line}`),
     "",
     "Envoy's flags:",
     ...flags.filter((f) => !f.ours).map(row),

@@ -5,7 +5,7 @@ export interface Verb {
   /** One line for help and completion. */
   readonly summary: string;
   /** What its words are, for completion. */
-  readonly words?: "services" | "directories" | "shells";
+  readonly words?: "services" | "shells";
   readonly load: () => Promise<(argv: string[]) => Promise<number>>;
   readonly flags?: () => Promise<readonly VerbFlag[]>;
 }
@@ -23,7 +23,7 @@ export const VERBS: Readonly<Record<string, Verb>> = {
   },
   status: {
     summary: "what runs, since when, how it ended last, what it uses, its last log line",
-    words: "directories",
+    words: "services",
     load: async () => (await import("./status.ts")).status,
     flags: async () => (await import("./status.ts")).FLAGS,
   },
@@ -32,5 +32,11 @@ export const VERBS: Readonly<Record<string, Verb>> = {
     words: "services",
     load: async () => (await import("./logs.ts")).logs,
     flags: async () => (await import("./logs.ts")).FLAGS,
+  },
+  completion: {
+    summary: "print a completion script for bash, zsh or fish",
+    words: "shells",
+    load: async () => (await import("./completion.ts")).completion,
+    flags: async () => (await import("./completion.ts")).FLAGS,
   },
 };
