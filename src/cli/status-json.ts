@@ -34,6 +34,7 @@ function serviceOf(report: ServiceReport, now: Date): object {
     nextStart: time(report.nextStart),
     waitingFor: report.waitingFor.length === 0 ? undefined : report.waitingFor,
     reason: report.reason,
+    warnings: report.warnings.length === 0 ? undefined : report.warnings,
     supervisorPid: report.supervisorPid,
     memory: use === undefined ? undefined : { residentBytes: use.residentBytes, processes: use.processes },
     cpu: use === undefined ? undefined : { percent: Math.round(use.cpuPercent * 100) / 100, over: use.cpuOver },

@@ -76,14 +76,15 @@ function lineOf(report: ServiceReport, now: Date): string {
 function rowsOf(report: ServiceReport, now: Date): Row[] {
   const exit = report.lastExit === undefined ? undefined : exitReason(report.lastExit, now);
   const problem = report.problem;
-  const notes = [problem, exit === undefined ? undefined : problem === undefined ? exit : `last: ${exit}`].filter((one) => one !== undefined);
+  const warnings = report.warnings.map((one) => `${one} (counts as absent)`);
+  const notes = [problem, ...warnings, exit === undefined ? undefined : problem === undefined ? exit : `last: ${exit}`].filter((one) => one !== undefined);
   const colour = colourOf(report);
   const rows: Row[] = [
     {
       cells: cellsOf(printable(report.name), report, now),
       note: printable(notes.join("; ")),
       colour,
-      noteColour: problem === undefined ? undefined : colour,
+      noteColour: problem !== undefined ? colour : warnings.length > 0 ? "yellow" : undefined,
     },
   ];
   const line = lineOf(report, now);

@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, readlinkSync, realpathSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { errorCode, reason } from "../messages.ts";
-import { isSupervised, STATUS, type Status, unpackStatus, type Want } from "../service-directory.ts";
+import { EXIT, isSupervised, REPORT, type State as ReportedState, STATUS, type Status, unpackStatus, type Want } from "../service-directory.ts";
 import type { Time } from "../tai64n.ts";
 import type { FoundService } from "./find.ts";
 import { lastLine } from "./log-cursor.ts";
@@ -11,9 +11,9 @@ import { ProcessTable } from "./processes.ts";
 import { dateOf, stampOf } from "./stamps.ts";
 import { duration, type Exit, signalName } from "./words.ts";
 
-const STATES = ["up", "ready", "unhealthy", "paused", "stopping", "finishing", "down", "waiting", "failed"] as const;
+const STATES: readonly ReportedState[] = ["up", "ready", "unhealthy", "paused", "stopping", "finishing", "down", "waiting", "failed"];
 /** As supervise/status.json has it; `unsupervised`: no supervise runs there; `unknown`: not to be seen. */
-export type State = (typeof STATES)[number] | "unsupervised" | "unknown";
+export type State = ReportedState | "unsupervised" | "unknown";
 
 export interface Use {
   readonly residentBytes: number;
@@ -45,6 +45,10 @@ export interface Facts {
   readonly nextStart: Date | undefined;
   readonly waitingFor: readonly string[];
   readonly reason: string | undefined;
+  /** It says or is asked when it is ready: until then it is just up. */
+  readonly hasReadiness: boolean;
+  /** What is wrong in the files of the service directory; they count as absent. */
+  readonly warnings: readonly string[];
   readonly supervisorPid: number | undefined;
 }
 
@@ -63,6 +67,7 @@ export interface ServiceReport extends Facts {
 const record = (value: unknown): Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : {};
 const text = (value: unknown): string | undefined => (typeof value === "string" && value !== "" ? value : undefined);
+const texts = (value: unknown): string[] => (Array.isArray(value) ? value.filter((one) => typeof one === "string") : []);
 const whole = (value: unknown): number | undefined => (typeof value === "number" && Number.isSafeInteger(value) && value >= 0 ? value : undefined);
 const date = (value: unknown): Date | undefined => {
   const found = typeof value === "string" ? new Date(value) : undefined;
@@ -95,11 +100,27 @@ export function parseStatusJson(source: string): Facts | undefined {
     starts: whole(fields["starts"]),
     lastExit: hasExit ? { code, signal, ...(at && { at }), ...(ranMs !== undefined && { ranMs }), ...(isAdopted && { adopted: true as const }) } : undefined,
     nextStart: date(fields["nextStart"]),
-    waitingFor: Array.isArray(fields["waitingFor"]) ? fields["waitingFor"].filter((one) => typeof one === "string") : [],
+    waitingFor: texts(fields["waitingFor"]),
     reason: text(fields["reason"]),
+    hasReadiness: fields["hasReadiness"] === true,
+    warnings: texts(fields["problems"]),
     supervisorPid: whole(fields["supervisorPid"]) || undefined,
   };
 }
+
+const NOTHING: Omit<Facts, "state" | "reason"> = {
+  want: undefined,
+  pid: 0,
+  since: undefined,
+  readySince: undefined,
+  starts: undefined,
+  lastExit: undefined,
+  nextStart: undefined,
+  waitingFor: [],
+  hasReadiness: false,
+  warnings: [],
+  supervisorPid: undefined,
+};
 
 /** runit writes two bytes more, the second says what runs: 0 nothing, 1 run, 2 finish. */
 const RUNIT_BYTES = 20;
@@ -109,19 +130,7 @@ export function factsOfRecord(bytes: Buffer): Facts | undefined {
   const status = unpackStatus(bytes);
   if (status === undefined) return undefined;
   const isFinishing = bytes.length >= RUNIT_BYTES && bytes[RUNIT_BYTES - 1] === RUNIT_FINISH;
-  return {
-    state: stateOf(status, isFinishing),
-    want: status.want,
-    pid: status.pid,
-    since: dateOf(status.since),
-    readySince: undefined,
-    starts: undefined,
-    lastExit: undefined,
-    nextStart: undefined,
-    waitingFor: [],
-    reason: undefined,
-    supervisorPid: undefined,
-  };
+  return { ...NOTHING, state: stateOf(status, isFinishing), want: status.want, pid: status.pid, since: dateOf(status.since), reason: undefined };
 }
 
 function stateOf(status: Status, isFinishing: boolean): State {
@@ -149,32 +158,19 @@ function read(path: string): Buffer | undefined {
   }
 }
 
-const NOTHING: Omit<Facts, "state" | "reason"> = {
-  want: undefined,
-  pid: 0,
-  since: undefined,
-  readySince: undefined,
-  starts: undefined,
-  lastExit: undefined,
-  nextStart: undefined,
-  waitingFor: [],
-  supervisorPid: undefined,
-};
-
 function readFacts(path: string): Facts {
   try {
     const bytes = read(join(path, STATUS));
-    const source = read(join(path, "supervise/status.json"));
+    const source = read(join(path, REPORT));
     const basic = bytes === undefined ? undefined : factsOfRecord(bytes);
     let facts = source === undefined ? undefined : parseStatusJson(source.toString("utf8"));
     // Another supervise has been here since: only ours writes both.
-    if (facts !== undefined && basic !== undefined && facts.pid !== basic.pid && isNewer(join(path, STATUS), join(path, "supervise/status.json")))
-      facts = undefined;
+    if (facts !== undefined && basic !== undefined && facts.pid !== basic.pid && isNewer(join(path, STATUS), join(path, REPORT))) facts = undefined;
     facts ??= basic;
     if (!isSupervised(path)) return { ...(facts ?? NOTHING), state: "unsupervised", reason: undefined };
     if (facts === undefined) return { ...NOTHING, state: "unknown", reason: "supervise has not written a status yet" };
     if (facts.lastExit !== undefined) return facts;
-    const exit = read(join(path, "supervise/exit"));
+    const exit = read(join(path, EXIT));
     return { ...facts, lastExit: exit === undefined ? undefined : parseExit(exit.toString("latin1")) };
   } catch (error) {
     const hint = errorCode(error) === "EACCES" ? " (look as the user that supervise runs as, or as root)" : "";
@@ -195,8 +191,6 @@ export interface Surroundings {
   readonly now: Date;
   /** The process of `pid` runs; undefined when nobody can tell. */
   readonly isAlive: boolean | undefined;
-  /** It says or is asked when it is ready. */
-  readonly hasReadiness: boolean;
   /** It is started from time to time (`every`). */
   readonly isScheduled: boolean;
 }
@@ -238,7 +232,7 @@ export function problemOf(facts: Facts, around: Surroundings): string | undefine
     case "ready":
       if (want === "down") return "wanted down, still up";
       if (around.isAlive === false) return `its process has ended${next === "" ? "; it is started again within a second" : next}`;
-      if (state === "up" && around.hasReadiness) return "not ready yet";
+      if (state === "up" && facts.hasReadiness) return "not ready yet";
       if (isLooping(facts, around.now)) return `started ${facts.starts} times, ends soon each time`;
       return undefined;
   }
@@ -290,8 +284,8 @@ export class Inspector {
     const problem = problemOf(facts, {
       now,
       isAlive,
-      hasReadiness: existsSync(join(path, "notification-fd")) || existsSync(join(path, "check")),
-      isScheduled: existsSync(join(path, "every")),
+      // A file that other supervises do not know.
+      isScheduled: facts.supervisorPid !== undefined && existsSync(join(path, "every")),
     });
     const tree = isAlive ? table.tree(facts.pid) : undefined;
     const use =
