@@ -32,9 +32,11 @@ export interface CursorStart {
 interface Listing {
   /** In the order of what they hold. */
   readonly files: readonly LogFile[];
-  /** A processor works on `previous`, or its result has no name of its own yet. */
+  /** A rotation is under way, whose result has no name of its own yet. */
+  readonly isRotating: boolean;
+  /** A processor works, or has left its result there for a moment. */
   readonly isProcessing: boolean;
-  /** Changes with each file that a processor has worked on. */
+  /** Changes with each file that a processor has worked on, a moment after that file is gone. */
   readonly processed: string;
 }
 
@@ -65,12 +67,12 @@ function list(directory: string): Listing {
     };
     for (const name of names.sort()) add(name, stat(join(directory, name))?.ino);
     const { current, previous, processed } = before;
-    const isProcessing = [previous, processed].some((inode) => inode !== undefined && !seen.has(inode));
+    const isRotating = [previous, processed].some((inode) => inode !== undefined && !seen.has(inode));
     add("previous", previous);
     add("current", current);
     const after = inMotion(directory);
     const isOneMoment = after.current === current && after.previous === previous && after.processed === processed && after.state === before.state;
-    if (isOneMoment || tries >= TRIES) return { files, isProcessing, processed: before.state };
+    if (isOneMoment || tries >= TRIES) return { files, isRotating, isProcessing: processed !== undefined, processed: before.state };
   }
 }
 
@@ -158,7 +160,7 @@ export class LogCursor {
   /** The open file if it was, else the newest finished one at that time. */
   #newest = "";
   /** What a processor was doing when the open file was last seen. */
-  #last: Pick<Listing, "isProcessing" | "processed"> = { isProcessing: false, processed: "" };
+  #last: Pick<Listing, "isRotating" | "processed"> = { isRotating: false, processed: "" };
 
   /** Throws when the directory cannot be read or has no log in it. */
   constructor(directory: string, start: CursorStart = {}) {
@@ -214,7 +216,7 @@ export class LogCursor {
   #remember(file: LogFile, listing: Listing): void {
     this.#newest = listing.files.findLast((one) => one.name.startsWith("@"))?.name ?? "";
     // What is made of `previous` when that is the open file is no other file's.
-    this.#last = { isProcessing: listing.isProcessing && file.name === "current", processed: listing.processed };
+    this.#last = { isRotating: listing.isRotating && file.name === "current", processed: listing.processed };
   }
 
   /** What comes next; undefined: that was all, for now. Throws when the directory is gone. */
@@ -253,9 +255,10 @@ export class LogCursor {
     }
     // It has been removed as the oldest, or a processor made another file of it: the first new one, or the second when one was being made already.
     const rest = files.filter((file) => !file.name.startsWith("@") || file.name > this.#newest);
-    if (this.#isFinished || listing.processed === this.#last.processed) return rest[0];
+    const isProcessed = listing.isProcessing || listing.processed !== this.#last.processed;
+    if (this.#isFinished || !isProcessed) return rest[0];
     const made = rest.filter((file) => file.name.startsWith("@")).length;
-    return rest[Math.min(made, this.#last.isProcessing ? 2 : 1)];
+    return rest[Math.min(made, this.#last.isRotating ? 2 : 1)];
   }
 
   close(): void {

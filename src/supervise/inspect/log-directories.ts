@@ -21,7 +21,7 @@ export function directoriesOfScript(script: string): string[] {
   for (const line of joined.split("\n")) {
     const command = /(?:^|[\s/;|&'"])(multilog|svlogd|s6-log)['"]?\s(.*)$/.exec(line.replace(/^\s*#.*$/, ""));
     if (command === null) continue;
-    for (const [, single, double, plain] of command[2].matchAll(/'([^']*)'|"([^"]*)"|([^\s'"]+)/g)) {
+    for (const [, single, double, plain] of command[2].matchAll(/'([^']*)'|"([^"]*)"|([;|&]|[^\s'";|&]+)/g)) {
       const word = single ?? double ?? plain;
       if (/^[;|&]/.test(word)) break;
       if (/^\.{0,2}\//.test(word) && !/[$`*]/.test(word)) found.push(word.replace(/(?<=.)\/+$/, ""));
