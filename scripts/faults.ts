@@ -2,7 +2,7 @@
  * Kills what supervises, what is supervised and what logs, at random moments, and counts what that costs: lines lost or doubled, services that ran
  * twice at once, services that ended though nobody killed them.
  *
- *   bin/node scripts/faults.ts [--seed N] [--seconds N] [--services N] [--only SCENARIO] [--keep] [--json]
+ *   bin/node scripts/faults.ts [--seed N] [--seconds N] [--services N] [--only SCENARIO] [--merciless] [--keep] [--json]
  *
  * Every service writes numbered lines and notes in a file how many it has written; a line counts as lost when that file says that it went into
  * the pipe and no log has it. A lock that dies with its process shows a second one beside the first. Ends with 1 when anything was lost,
@@ -11,6 +11,7 @@
 import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import {
+  appendFileSync,
   closeSync,
   copyFileSync,
   existsSync,
@@ -36,8 +37,10 @@ const theirs = ["/usr/bin", "/command"].find((folder) => existsSync(join(folder,
 const SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
 /** After the last kill everything has this long to be up again, and later to end. Milliseconds. */
-const RECOVERY_MS = 60_000;
+const RECOVERY_MS = 30_000;
 const LOOK_MS = 25;
+/** Of this run's folders. */
+const PREFIX = `outrider-faults-${process.pid}-`;
 
 export interface Settings {
   readonly seed: number;
@@ -45,6 +48,8 @@ export interface Settings {
   readonly seconds: number;
   /** Services in the tree; a scenario has its own number when not given. */
   readonly services?: number;
+  /** Kills also the last one that holds what stands in a pipe: see `holds`. */
+  readonly merciless?: boolean;
   /** Leaves the folder for a look. */
   readonly keep?: boolean;
   /** The folder of our commands, when not this checkout's. */
@@ -69,6 +74,8 @@ export interface Counts {
   /** Services and logs that did not run again in time, and processes left at the end. */
   readonly notRecovered: number;
   readonly left: number;
+  /** Kills left out because nobody would have held what stood in a pipe: see `merciless`. */
+  readonly spared: number;
   readonly notes: readonly string[];
 }
 
@@ -179,6 +186,11 @@ function startTimeOf(pid: number): string | undefined {
   }
 }
 
+/** Seconds, as in the services' events. */
+function uptime(): string {
+  return readFileSync("/proc/uptime", "latin1").split(" ")[0];
+}
+
 function workingDirectoryOf(pid: number): string | undefined {
   try {
     return readlinkSync(`/proc/${pid}/cwd`);
@@ -191,9 +203,24 @@ function workingDirectoryOf(pid: number): string | undefined {
 function pidOf(path: string): number {
   try {
     const pid = unpackStatus(readFileSync(join(path, "supervise/status")))?.pid ?? 0;
-    return pid !== 0 && workingDirectoryOf(pid) === path ? pid : 0;
+    const cwd = pid === 0 ? undefined : workingDirectoryOf(pid);
+    return cwd === path || cwd === `${path}/main` ? pid : 0; // DJB's multilog stays in its log directory
   } catch {
     return 0;
+  }
+}
+
+function hasOpen(pid: number, path: string): boolean {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).some((fd) => {
+      try {
+        return readlinkSync(`/proc/${pid}/fd/${fd}`) === path;
+      } catch {
+        return false; // closed meanwhile
+      }
+    });
+  } catch {
+    return false;
   }
 }
 
@@ -353,7 +380,7 @@ interface Storm {
 /** Kills at random, waits until everything is up again, stops the tree, counts. */
 async function storm(plan: Storm, settings: Settings): Promise<Counts> {
   const random = randomNumbers(settings.seed);
-  const root = mkdtempSync(join(tmpdir(), "outrider-faults-"));
+  const root = mkdtempSync(join(tmpdir(), PREFIX));
   const services = settings.services ?? plan.services;
   const bin = settings.bin ?? ours;
   const names = Array.from({ length: services }, (_, i) => `s${String(i).padStart(3, "0")}`);
@@ -377,6 +404,12 @@ async function storm(plan: Storm, settings: Settings): Promise<Counts> {
   const all = [...names.map((name) => join(scan, name)), ...[...logged].map((name) => join(scan, name, "log"))];
   const areUp = (): boolean => init.isRunning && all.every((path) => pidOf(path) !== 0);
 
+  /** For whoever looks at a kept folder; the clock is that of the events. */
+  const note = (what: string): void => appendFileSync(join(root, "timeline"), `${uptime()} ${what}\n`);
+  const start = (): void => {
+    init.start();
+    note(`svscan ${init.child?.pid} starts`);
+  };
   const strike = (path: string, victim: Victim, pid = pidOf(path)): void => {
     const startTime = pid === 0 ? undefined : startTimeOf(pid);
     if (startTime === undefined) return;
@@ -387,6 +420,23 @@ async function storm(plan: Storm, settings: Settings): Promise<Counts> {
     }
     killed.add(`${pid}-${startTime}`);
     kills[victim]++;
+    note(`kill ${victim} ${pid}-${startTime} ${path}`);
+  };
+  /**
+   * What stands in the pipe between a service and its log lives as long as one of svscan, the service and the log. Killing the last of the three
+   * loses it, and no program can help it; so, unless merciless, one of them is spared until another is back.
+   */
+  const holds = (victim: Victim, name: string): boolean => {
+    if (settings.merciless || !logged.has(name)) return true;
+    const path = join(scan, name);
+    const holders = {
+      service: pidOf(path) !== 0,
+      log: pidOf(join(path, "log")) !== 0,
+      svscan: plan.svscan === "theirs" || (init.isRunning && hasOpen(init.child?.pid ?? 0, join(path, "supervise/log-pipe"))),
+    };
+    const remains = Object.entries(holders).some(([holder, isThere]) => holder !== victim && isThere);
+    if (!remains) spared++;
+    return remains;
   };
   const superviseOf = (path: string): number => {
     // DJB's svscan starts `supervise NAME` in its own directory, and `supervise log` in the service's; ours goes by the lock it holds.
@@ -396,31 +446,35 @@ async function storm(plan: Storm, settings: Settings): Promise<Counts> {
   const weighted = (Object.keys(plan.weights) as Victim[]).flatMap((victim) => new Array<Victim>(plan.weights[victim]).fill(victim));
 
   let notRecovered = 0;
+  let spared = 0;
   let left: ReturnType<typeof processesBelow> = [];
   let stopped = false;
   try {
-    init.start();
+    start();
     if (!(await becomes(areUp, RECOVERY_MS))) notes.push("the tree did not come up");
     const until = performance.now() + settings.seconds * 1000;
     let startAgainAt = 0;
     while (performance.now() < until) {
       await sleep(random.between(...plan.pace));
-      if (!init.isRunning && performance.now() >= startAgainAt) init.start();
+      if (!init.isRunning && performance.now() >= startAgainAt) start();
       const victim = weighted[random.below(weighted.length)];
       const name = names[random.below(names.length)];
       const log = [...logged][random.below(logged.size)];
-      if (victim === "service") strike(join(scan, name), victim);
-      else if (victim === "log") strike(join(scan, log, "log"), victim);
-      else if (victim === "supervise") {
+      if (victim === "service") {
+        if (holds(victim, name)) strike(join(scan, name), victim);
+      } else if (victim === "log") {
+        if (holds(victim, log)) strike(join(scan, log, "log"), victim);
+      } else if (victim === "supervise") {
         const path = random.below(2) === 0 ? join(scan, name) : join(scan, log, "log");
         strike(path, victim, superviseOf(path));
-      } else if (init.isRunning) {
+      } else if (init.isRunning && [...logged].every((each) => holds(victim, each))) {
         await init.kill();
         kills.svscan++;
+        note("kill svscan");
         startAgainAt = performance.now() + random.between(...plan.restart);
       }
     }
-    if (!init.isRunning) init.start();
+    if (!init.isRunning) start();
     await becomes(areUp, RECOVERY_MS);
     for (const path of all) {
       if (pidOf(path) !== 0) continue;
@@ -501,6 +555,7 @@ async function storm(plan: Storm, settings: Settings): Promise<Counts> {
     killedWrongly,
     notRecovered,
     left: left.length,
+    spared,
     notes,
   };
 }
@@ -509,7 +564,7 @@ const noKills: Record<Victim, number> = { service: 0, log: 0, supervise: 0, svsc
 
 /** Services that end at once, in four ways, beside one that must not notice: at most a start a second, each line logged. */
 async function crashing(settings: Settings): Promise<Counts> {
-  const root = mkdtempSync(join(tmpdir(), "outrider-faults-"));
+  const root = mkdtempSync(join(tmpdir(), PREFIX));
   const bin = settings.bin ?? ours;
   const scan = makeTree({ root, names: ["steady"] });
   const crash = makeTreeFor(root, scan, "crash", [1, 5, 0, 5]); // five lines, then the end
@@ -563,6 +618,7 @@ async function crashing(settings: Settings): Promise<Counts> {
     killedWrongly: 0,
     notRecovered: 0,
     left: left.length,
+    spared: 0,
     notes,
   };
 }
@@ -579,7 +635,7 @@ function makeTreeFor(root: string, scan: string, name: string, writer: TreeOptio
 
 /** A child that ignores TERM: svc -d waits for it, a second TERM to svscan does not; its lines are all there. */
 async function stubborn(settings: Settings): Promise<Counts> {
-  const root = mkdtempSync(join(tmpdir(), "outrider-faults-"));
+  const root = mkdtempSync(join(tmpdir(), PREFIX));
   const bin = settings.bin ?? ours;
   const names = ["deaf", "deaf-too", "bounded"];
   const scan = makeTree({ root, names, writer: [10, 4, 1] });
@@ -632,6 +688,7 @@ async function stubborn(settings: Settings): Promise<Counts> {
     killedWrongly: 0,
     notRecovered: 0,
     left: left.length,
+    spared: 0,
     notes,
   };
 }
@@ -639,7 +696,7 @@ async function stubborn(settings: Settings): Promise<Counts> {
 /** Logs on a tmpfs of 512 kB that is full again and again: nobody loses a line, a log that is killed meanwhile can be continued. */
 async function diskFull(settings: Settings): Promise<Counts> {
   const random = randomNumbers(settings.seed);
-  const root = mkdtempSync(join(tmpdir(), "outrider-faults-"));
+  const root = mkdtempSync(join(tmpdir(), PREFIX));
   const bin = settings.bin ?? ours;
   const names = ["a", "b"];
   const disk = join(root, "disk");
@@ -744,6 +801,7 @@ async function diskFull(settings: Settings): Promise<Counts> {
     killedWrongly,
     notRecovered: 0,
     left: left.length,
+    spared: 0,
     notes,
   };
 }
@@ -805,7 +863,21 @@ export const SCENARIOS: Readonly<Record<string, Scenario>> = {
   "disk-full": { about: "logs on a small file system that is full again and again, now and then killed meanwhile", ...needRoot, run: diskFull },
 };
 
-const COLUMNS = ["services", "seconds", "starts", "lines", "lost", "doubled", "cut", "disordered", "twice", "killedWrongly", "notRecovered", "left"] as const;
+const COLUMNS = [
+  "services",
+  "seconds",
+  "starts",
+  "lines",
+  "lost",
+  "doubled",
+  "cut",
+  "disordered",
+  "twice",
+  "killedWrongly",
+  "notRecovered",
+  "left",
+  "spared",
+] as const;
 
 async function main(): Promise<number> {
   const { values } = parseArgs({
@@ -814,6 +886,7 @@ async function main(): Promise<number> {
       seconds: { type: "string", default: "10" },
       services: { type: "string" },
       only: { type: "string", multiple: true },
+      merciless: { type: "boolean", default: false },
       keep: { type: "boolean", default: false },
       json: { type: "boolean", default: false },
     },
@@ -828,6 +901,7 @@ async function main(): Promise<number> {
   const settings: Settings = {
     seed: Number(values.seed),
     seconds: Number(values.seconds),
+    merciless: values.merciless,
     keep: values.keep,
     ...(values.services === undefined ? {} : { services: Number(values.services) }),
   };
@@ -852,4 +926,16 @@ async function main(): Promise<number> {
   return good ? 0 : 1;
 }
 
-if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) process.exit(await main());
+/** Nothing stays behind when a run is cut short. */
+function cleanUp(): never {
+  for (const entry of readdirSync(tmpdir()).filter((name) => name.startsWith(PREFIX))) {
+    for (const { pid } of processesBelow(join(tmpdir(), entry))) process.kill(pid, "SIGKILL");
+  }
+  process.exit(1);
+}
+
+if (process.argv[1] !== undefined && import.meta.url === pathToFileURL(process.argv[1]).href) {
+  process.once("SIGTERM", cleanUp);
+  process.once("SIGINT", cleanUp);
+  process.exit(await main());
+}

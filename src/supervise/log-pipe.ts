@@ -1,6 +1,9 @@
 /**
  * The pipe from a service to its log. A fifo in NAME/supervise, so that a svscan that comes after a kill -9 of this one finds what the service
  * wrote meanwhile; where none can be made, a plain pipe.
+ *
+ * The service's end is open for reading as well: with svscan and the log gone the service would otherwise die of a broken pipe. So it waits for
+ * a new log when the pipe is full, and what is in the pipe lives as long as the service.
  */
 import { closeSync, constants, openSync, unlinkSync } from "node:fs";
 import { systemOs } from "../os/os.ts";
@@ -20,13 +23,10 @@ export function openLogPipe(base: string): LogPipe {
   let isNamed = true;
   try {
     makeSuperviseDirectory(base);
-    // Opened for both first, so that neither of the two plain opens waits for the other end.
-    const both = openFifo(path, constants.O_RDWR);
-    try {
-      ends = [openSync(path, "r"), openSync(path, "w")];
-    } finally {
-      closeSync(both);
-    }
+    // Opened for both first, so that the plain open does not wait for the other end.
+    closeSync(openFifo(path, constants.O_RDWR));
+    const write = openSync(path, "r+");
+    ends = [openSync(path, "r"), write];
   } catch {
     ends = systemOs().pipe();
     isNamed = false;

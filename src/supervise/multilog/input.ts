@@ -4,7 +4,7 @@
  * A pipe is opened a second time through /proc/self/fd/0, so that only this process sees it as non-blocking; where that is forbidden (after
  * setuidgid the pipe is another user's) the descriptor itself becomes non-blocking.
  */
-import { constants, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { Socket } from "node:net";
 
 /** At most this much is lost by a kill -9. */
@@ -29,31 +29,66 @@ export function readInput(onBytes: (bytes: Buffer) => void, onEnd: (error?: unkn
   const stats = fstatSync(0);
   if (!stats.isFIFO() && !stats.isSocket() && !(stats.isCharacterDevice() && process.stdin.isTTY)) return readFile(buffer, onBytes, onEnd);
   let isStopped = false;
-  const socket = new Socket({
-    fd: stats.isFIFO() ? reopen() : 0,
-    readable: true,
-    writable: false,
-    onread: {
-      buffer,
-      callback(length) {
-        if (isStopped) return false;
-        onBytes(buffer.subarray(0, length));
-        return !isStopped;
+  let socket: Socket | undefined;
+  let first: Buffer | undefined;
+  const fd = stats.isFIFO() ? reopen() : 0;
+  const giveFirst = (): void => {
+    const bytes = first;
+    first = undefined;
+    if (bytes !== undefined) onBytes(bytes);
+  };
+  const listen = (): void => {
+    socket = new Socket({
+      fd,
+      readable: true,
+      writable: false,
+      onread: {
+        buffer,
+        callback(length) {
+          if (isStopped) return false;
+          onBytes(buffer.subarray(0, length));
+          return !isStopped;
+        },
       },
-    },
-  });
-  socket.on("error", (error) => {
-    if (!isStopped) onEnd(error);
-  });
-  socket.on("end", () => {
-    if (!isStopped) onEnd();
-  });
+    });
+    socket.on("error", (error) => {
+      if (!isStopped) onEnd(error);
+    });
+    socket.on("end", () => {
+      if (!isStopped) onEnd();
+    });
+  };
+  // The end of a named pipe that is opened after its last writer has gone is never told: it is there to be read, behind what is left in the pipe.
+  const readUntilEmpty = (): void => {
+    first = readNow(fd, buffer);
+    if (first === undefined) listen();
+    else if (first.length === 0) setImmediate(() => isStopped || onEnd());
+    else
+      setImmediate(() => {
+        giveFirst();
+        if (!isStopped) readUntilEmpty();
+      });
+  };
+  if (fd === 0) listen();
+  else readUntilEmpty();
   return {
     stop() {
+      if (isStopped) return;
       isStopped = true;
-      socket.destroy();
+      giveFirst();
+      if (socket !== undefined) socket.destroy();
+      else if (fd !== 0) closeSync(fd);
     },
   };
+}
+
+/** What is there now; nothing at the end of input; undefined when there may be more later. */
+function readNow(fd: number, buffer: Buffer): Buffer | undefined {
+  try {
+    return buffer.subarray(0, readSync(fd, buffer));
+  } catch {
+    return undefined; // EAGAIN; other trouble comes again, and is heard of then
+  }
 }
 
 /** A file or device: reading never waits for long. Signals come in between the reads. */
