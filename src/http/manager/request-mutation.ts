@@ -204,15 +204,30 @@ export function normalizePath(path: string, settings: ManagerSettings): { readon
   return { path: bare + query, action };
 }
 
-/** Removes dot segments, decodes %XX of unreserved characters, turns a backslash into a slash. undefined: not a path. */
+/** What a path cannot hold in normal form; a percent sign that begins no escape has become NUL by then. */
+const escapedInPaths = /[^\0!$-;=@-Z\][_a-z~]/g;
+/** Parameters of a dot segment, which hide it from us but not from servers that drop them ("/a/..;x/b"). Envoy sees plain dots behind "/" only. */
+const dotSegmentParameters = /(?<=[\\/](?:\.|%2e){1,2});[^/]*/gi;
+
+/**
+ * Removes dot segments, decodes %XX of unreserved characters, escapes what a URL cannot hold, turns a backslash into a slash. What is decoded
+ * never becomes part of an escape that was not there: its percent sign is escaped then. undefined: not a path.
+ */
 function canonicalPath(path: string): string | undefined {
   if (path.charCodeAt(0) !== 47) return undefined;
-  if (!/[\\%.]|[^!-~]/.test(path)) return path;
-  if (/%00/i.test(path)) return undefined;
-  const decoded = path.replace(/\\/g, "/").replace(/%([0-9a-f]{2})/gi, (whole, hex: string) => {
-    const char = String.fromCharCode(Number.parseInt(hex, 16));
-    return /[A-Za-z0-9._~-]/.test(char) ? char : whole;
-  });
+  if (!/[\\%.]|[^!$-;=@-Z\][_a-z~]/.test(path)) return path;
+  const bare = path.includes(";") ? path.replace(dotSegmentParameters, "") : path;
+  if (bare.includes("%00")) return undefined;
+  const decoded = bare
+    .replace(/\\/g, "/")
+    .replace(/%([0-9a-f]{2})?/gi, (whole, hex: string | undefined) => {
+      if (hex === undefined) return "\0";
+      const char = String.fromCharCode(Number.parseInt(hex, 16));
+      return /[A-Za-z0-9._~-]/.test(char) ? char : whole;
+    })
+    .replace(escapedInPaths, (char) => (char === "%" ? char : `%${char.charCodeAt(0).toString(16).toUpperCase().padStart(2, "0")}`))
+    .replace(/\0(?=[0-9a-f]{2})/gi, "%25")
+    .replaceAll("\0", "%");
   const out: string[] = [];
   const segments = decoded.split("/").slice(1);
   segments.forEach((segment, index) => {
