@@ -299,6 +299,7 @@ export class WorkerListener {
       side: "downstream",
       bufferLimitBytes: compiled.perConnectionBufferLimitBytes,
       localAddress: facts.localAddress,
+      isLocalAddressRestored: facts.localAddress !== facts.directLocalAddress,
       remoteAddress: facts.remoteAddress,
       directRemoteAddress: facts.directRemoteAddress,
     } as const;

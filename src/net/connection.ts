@@ -46,6 +46,8 @@ export interface Connection {
   readonly remoteAddress: Address;
   /** Our end. Downstream: the address the client connected to (original destination once restored). */
   readonly localAddress: Address;
+  /** A listener filter found out where the client wanted to go (original_dst, proxy_protocol): `localAddress` is that. */
+  readonly isLocalAddressRestored?: boolean;
   /** The peer's address of the TCP connection itself, before PROXY protocol or XFF changed anything. */
   readonly directRemoteAddress: Address;
   readonly tls: TlsInfo | undefined;

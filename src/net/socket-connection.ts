@@ -29,6 +29,8 @@ export interface SocketConnectionOptions {
   readonly timers: TimerWheel;
   readonly side: "downstream" | "upstream";
   readonly localAddress?: Address;
+  /** See Connection. */
+  readonly isLocalAddressRestored?: boolean;
   readonly remoteAddress?: Address;
   /** per_connection_buffer_limit_bytes; 0 = none. */
   readonly bufferLimitBytes: number;
@@ -50,6 +52,7 @@ export class SocketConnection implements Connection {
   remoteAddress: Address;
   localAddress: Address;
   readonly directRemoteAddress: Address;
+  readonly isLocalAddressRestored: boolean;
   tls: TlsInfo | undefined = undefined;
   /** Dialled with TLS: looks at the peer once the handshake is done. */
   acceptPeer: ((socket: TLSSocket) => string | undefined) | undefined = undefined;
@@ -87,6 +90,7 @@ export class SocketConnection implements Connection {
     this.remoteAddress = options.remoteAddress ?? peerOf(socket);
     this.localAddress = options.localAddress ?? selfOf(socket);
     this.directRemoteAddress = this.remoteAddress;
+    this.isLocalAddressRestored = options.isLocalAddressRestored ?? false;
     this.#listen(socket);
   }
 

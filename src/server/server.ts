@@ -485,6 +485,7 @@ export class Server {
       if (this.#onListenFailed) this.#onListenFailed(error);
       else log.error(error.message);
     }
+    if (message.type === "hosts_used") this.#clusters?.hostsUsed(message.cluster, message.fresh, message.used);
     const at = this.#waiting.findIndex((w) => w.link === link && w.type === message.type);
     if (at >= 0) this.#waiting.splice(at, 1)[0].resolve(message);
   }

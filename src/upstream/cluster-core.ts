@@ -1,13 +1,17 @@
 /** One cluster on one worker: members, balancer, circuit breakers, pools. */
-import type { TimerWheel } from "../net/timer-wheel.ts";
+
+import type { Address } from "../net/connection.ts";
+import type { Timer, TimerWheel } from "../net/timer-wheel.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Counter, Gauge, Histogram, StatsScope, StatsStore } from "../stats/stats.ts";
+import { AggregateBalancer, type MemberCluster } from "./aggregate.ts";
 import { ClusterHttpClient } from "./async-client.ts";
 import { clusterStats } from "./cluster-stats.ts";
 import { HostImpl } from "./host.ts";
 import { type HostUpdate, hostKey } from "./hosts.ts";
 import { LoadBalancer, type LoadBalancerOptions } from "./load-balancer.ts";
 import { MeasuredPool, type SizeStats, sizeStats } from "./measured-pool.ts";
+import { OriginalDestinations, originalDstHost } from "./original-dst.ts";
 import { CellsResourceManager, cellsSize } from "./resource-manager.ts";
 import type { CompiledCluster } from "./settings.ts";
 import { SubsetBalancer, type SubsetStats } from "./subset-balancer.ts";
@@ -30,6 +34,10 @@ export interface ClusterEnvironment {
   readonly runtime: Runtime;
   readonly concurrency: number;
   readonly workerIndex: number;
+  /** The cluster of that name on this worker. */
+  cluster?(name: string): ClusterCore | undefined;
+  /** The main thread is to know of hosts that came up here (ORIGINAL_DST), and of those that were used since it was last told. */
+  onHostsUsed?(cluster: string, fresh: readonly Address[], used: readonly Address[]): void;
 }
 
 /** The stats that pools count, by their kinds. */
@@ -68,7 +76,7 @@ export type PoolStats = ClusterStats & {
   readonly [K in "upstream_cx_connect_ms" | "upstream_cx_length_ms" | "upstream_rq_per_cx"]: Histogram;
 };
 
-export class ClusterCore implements ClusterInfo, ThreadLocalCluster {
+export class ClusterCore implements ClusterInfo, ThreadLocalCluster, MemberCluster<HostImpl> {
   readonly settings: CompiledCluster;
   readonly stats: PoolStats;
   readonly timers: TimerWheel;
@@ -76,6 +84,11 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster {
   readonly features = { http2: false } as const;
   readonly #environment: ClusterEnvironment;
   readonly #balancer: LoadBalancer | SubsetBalancer;
+  readonly #aggregate: AggregateBalancer<HostImpl> | undefined;
+  readonly #originalDst: OriginalDestinations<HostImpl> | undefined;
+  #usedTimer: Timer | undefined;
+  /** Changes with every update of members. */
+  version = 0;
   #hosts = new Map<string, HostImpl>();
   #list: readonly HostImpl[] = [];
   #resources: { readonly default: CellsResourceManager; readonly high: CellsResourceManager };
@@ -102,6 +115,16 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster {
       settings.subsets === undefined
         ? new LoadBalancer(settings, options)
         : new SubsetBalancer(settings, settings.subsets, options, this.stats as unknown as SubsetStats);
+    this.#aggregate =
+      settings.discovery === "aggregate" ? new AggregateBalancer(settings, settings.aggregate, (name) => environment.cluster?.(name), Math.random) : undefined;
+    this.#originalDst =
+      settings.originalDst === undefined
+        ? undefined
+        : new OriginalDestinations(
+            settings.originalDst,
+            this.stats["original_dst_host_invalid"] as Counter,
+            (address) => new HostImpl(this, originalDstHost(settings.name, address)),
+          );
     this.#cells = new SharedArrayBuffer(cellsSize(environment.concurrency));
     this.#resources = this.#makeResources();
   }
@@ -158,9 +181,10 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster {
     const host = this.#choose(context);
     if (host === undefined) return undefined;
     let sni: string | undefined;
-    if (this.settings.autoSni && host.transport !== undefined) {
+    const { autoSni, autoSniHeader } = host.cluster.settings;
+    if (autoSni && host.transport !== undefined) {
       const { requestHeaders } = context;
-      const name = this.settings.autoSniHeader === "" ? requestHeaders?.authority : requestHeaders?.get(this.settings.autoSniHeader);
+      const name = autoSniHeader === "" ? requestHeaders?.authority : requestHeaders?.get(autoSniHeader);
       sni = name === undefined || name === "" ? undefined : name.replace(/:\d+$/, "");
     }
     const pool = host.pool(priority, sni);
@@ -169,7 +193,7 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster {
 
   tcpConnection(priority: Priority, context: LoadBalancerContext, callbacks: TcpPoolCallbacks): PoolRequest | undefined {
     const host = this.#choose(context);
-    return host === undefined ? undefined : TcpRequest.start(this, host, priority, callbacks);
+    return host === undefined ? undefined : TcpRequest.start(host.cluster, host, priority, callbacks);
   }
 
   get httpClient(): AsyncHttpClient {
@@ -187,9 +211,40 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster {
       if (host !== undefined && (host.health === "healthy" || host.health === "degraded")) return host;
       if (wanted.strict) return undefined;
     }
-    const host = this.#balancer.choose(context) as HostImpl | undefined;
+    const host = this.#balance(context);
     if (host === undefined) this.stats.upstream_cx_none_healthy.inc();
     return host;
+  }
+
+  #balance(context: LoadBalancerContext): HostImpl | undefined {
+    if (this.#aggregate !== undefined) return this.#aggregate.choose(context);
+    if (this.#originalDst !== undefined) return this.#originalDestination(this.#originalDst, context);
+    return this.#balancer.choose(context) as HostImpl | undefined;
+  }
+
+  #originalDestination(destinations: OriginalDestinations<HostImpl>, context: LoadBalancerContext): HostImpl | undefined {
+    const chosen = destinations.choose(context, this.now());
+    if (chosen === undefined) return undefined;
+    if (chosen.isNew) this.#environment.onHostsUsed?.(this.name, [chosen.host.address], []);
+    this.#usedTimer ??= this.timers.createTimer(() => this.#tellUsed(destinations));
+    // Twice an interval, so that the main thread hears of each in time.
+    if (!this.#usedTimer.enabled) this.#usedTimer.enable(Math.max(1, (this.settings.originalDst?.cleanupMs ?? 0) / 2));
+    return chosen.host;
+  }
+
+  /** A host with connections is used, also where they are idle. */
+  #tellUsed(destinations: OriginalDestinations<HostImpl>): void {
+    const used = destinations.takeUsed((host) => host.stats.cx_active.value > 0);
+    if (used.length === 0) return;
+    this.#environment.onHostsUsed?.(this.name, [], used);
+    this.#usedTimer?.enable(Math.max(1, (this.settings.originalDst?.cleanupMs ?? 0) / 2));
+  }
+
+  // ---- as a member of an aggregate ------------------------------------------------------------------------------------------------
+
+  chooseAt(level: { readonly priority: number; readonly degraded: boolean }, context: LoadBalancerContext): HostImpl | undefined {
+    if (this.#originalDst !== undefined || this.#balancer instanceof SubsetBalancer) return this.#balance(context);
+    return this.#balancer.chooseAt(level, context) as HostImpl | undefined;
   }
 
   // ---- members -------------------------------------------------------------------------------------------------------------------
@@ -208,14 +263,16 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster {
       if (known !== undefined) {
         known.update(data);
         next.set(key, known);
-      } else next.set(key, new HostImpl(this, data));
+      } else next.set(key, this.#originalDst?.fresh(data.address.text) ?? new HostImpl(this, data));
     }
     const changed = next.size !== this.#hosts.size || [...next.keys()].some((key) => !this.#hosts.has(key));
     for (const [key, host] of this.#hosts) if (!next.has(key)) host.drain();
     if (changed && this.settings.closeConnectionsOnChange) for (const host of next.values()) host.renewConnections();
     this.#hosts = next;
     this.#list = [...next.values()];
-    this.#balancer.update(this.#list);
+    this.version++;
+    if (this.#originalDst !== undefined) this.#list = this.#originalDst.update(this.#list, this.now());
+    else this.#balancer.update(this.#list);
   }
 
   /** No new requests come; those under way end as they would. */
@@ -224,6 +281,7 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster {
   }
 
   close(): void {
+    this.#usedTimer?.disable();
     for (const host of this.#list) host.close();
   }
 

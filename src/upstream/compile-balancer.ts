@@ -47,6 +47,7 @@ export const honours: Honours = {
   [`${pkg}LoadBalancingPolicy.Policy`]: "*",
   [`${policies}round_robin.v3.RoundRobin`]: "*",
   [`${policies}random.v3.Random`]: "*",
+  [`${policies}cluster_provided.v3.ClusterProvided`]: "*",
   [`${policies}least_request.v3.LeastRequest`]: "*",
   [`${policies}wrr_locality.v3.WrrLocality`]: "*",
   [`${policies}common.v3.LocalityLbConfig`]: ["locality_weighted_lb_config"],
@@ -128,6 +129,15 @@ function fromLbPolicy(message: Cluster, context: CompileContext): BalancerSettin
       });
       return plain;
     default:
+      if (isProvided(message)) {
+        if (message.lbSubsetConfig !== undefined)
+          context.report(message, "lb_subset_config", {
+            code: "OR3037",
+            text: "cluster: LB policy CLUSTER_PROVIDED cannot be combined with lb_subset_config",
+            hint: "remove lb_subset_config",
+          });
+        return plain;
+      }
       context.report(message, "lb_policy", {
         code: "OR3037",
         text: `cluster: LB policy CLUSTER_PROVIDED for cluster '${message.name}' is not allowed: its type provides none`,
@@ -135,6 +145,13 @@ function fromLbPolicy(message: Cluster, context: CompileContext): BalancerSettin
       });
       return plain;
   }
+}
+
+/** Types of clusters that choose hosts by themselves. */
+function isProvided(message: Cluster): boolean {
+  const kind = message.clusterDiscoveryType;
+  if (kind.case === "clusterType") return kind.value.typedConfig?.$typeName.includes(".dns.v3.") !== true;
+  return kind.value === 4;
 }
 
 /** The first policy that is known counts, as with Envoy. */
@@ -171,6 +188,9 @@ function fromPolicies(message: Cluster, listed: LoadBalancingPolicy, context: Co
         const hash = maglev(table, table.consistentHashingLbConfig?.useHostnameForHashing ?? false, message, context);
         return { ...plain, localityWeighted: table.localityWeightedLbConfig !== undefined, hash };
       }
+      case `${policies}cluster_provided.v3.ClusterProvided`:
+        if (isProvided(message)) return plain;
+        continue;
       case subsetPolicy: {
         const subset = config as Subset;
         if (subset.subsetLbPolicy === undefined) continue;

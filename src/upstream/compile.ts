@@ -7,6 +7,7 @@ import type {
   Http1ProtocolOptions,
   TransportSocket,
 } from "../config/schema/types/envoy.config.core.v3.d.ts";
+import type { ClusterConfig as AggregateConfig } from "../config/schema/types/envoy.extensions.clusters.aggregate.v3.d.ts";
 import type { DnsCluster } from "../config/schema/types/envoy.extensions.clusters.dns.v3.d.ts";
 import type { HttpProtocolOptions } from "../config/schema/types/envoy.extensions.upstreams.http.v3.d.ts";
 import type { CompileContext, Honours, UpstreamTransportSocket } from "../extensions/extension.ts";
@@ -14,10 +15,12 @@ import { compileNameFormat, type H1Settings, h1Stats } from "../http/h1/settings
 import { parseAddressMessage } from "../net/address.ts";
 import type { KeepAlive } from "../net/socket-connection.ts";
 import type { StatsScope } from "../stats/stats.ts";
+import { aggregateCluster, honours as aggregateHonours, compileAggregate } from "./aggregate.ts";
 import { honours as balancerHonours, compileBalancer } from "./compile-balancer.ts";
 import { compileDns, dnsCluster, honours as dnsHonours } from "./compile-dns.ts";
 import { compileEndpoints, honours as endpointHonours } from "./compile-endpoints.ts";
 import { honours as subsetHonours } from "./compile-subsets.ts";
+import { compileOriginalDst, honours as originalDstHonours } from "./original-dst.ts";
 import type { CompiledCluster, Thresholds } from "./settings.ts";
 
 const pkg = "envoy.config.cluster.v3.";
@@ -54,7 +57,7 @@ export const honours: Honours = {
     "track_timeout_budgets",
     "track_cluster_stats",
     "upstream_bind_config",
-    // Nothing takes hosts out for their health but the configuration, and only ORIGINAL_DST cleans up.
+    // Nothing takes hosts out for their health but the configuration.
     "ignore_health_on_host_removal",
     "close_connections_on_host_health_failure",
     "cleanup_interval",
@@ -86,7 +89,7 @@ export const honours: Honours = {
   [`${httpOptions}.UseDownstreamHttpConfig`]: ["http_protocol_options"],
 };
 
-export const upstreamHonours: readonly Honours[] = [honours, balancerHonours, subsetHonours, endpointHonours, dnsHonours];
+export const upstreamHonours: readonly Honours[] = [honours, balancerHonours, subsetHonours, endpointHonours, dnsHonours, aggregateHonours, originalDstHonours];
 
 export function compileCluster(message: Cluster, context: CompileContext): CompiledCluster {
   const observabilityName = message.altStatName === "" ? message.name : message.altStatName;
@@ -107,6 +110,8 @@ export function compileCluster(message: Cluster, context: CompileContext): Compi
     scope,
     staticHosts: hosts,
     discovery,
+    originalDst: discovery === "original_dst" ? compileOriginalDst(message, context) : undefined,
+    aggregate: compileMembers(message, context),
     dns: targets.length === 0 ? undefined : compileDns(message, targets, discovery === "logical_dns", context),
     ...compileBalancer(message, context),
     panicThresholdPercent: message.commonLbConfig?.healthyPanicThreshold?.value ?? 50,
@@ -141,11 +146,12 @@ export function compileCluster(message: Cluster, context: CompileContext): Compi
 function compileDiscovery(message: Cluster, context: CompileContext): CompiledCluster["discovery"] {
   const kind = message.clusterDiscoveryType;
   if (kind.case === "clusterType") {
+    if (isMessage<AggregateConfig>(kind.value.typedConfig, aggregateCluster)) return "aggregate";
     if (isMessage<DnsCluster>(kind.value.typedConfig, dnsCluster)) return kind.value.typedConfig.allAddressesInSingleEndpoint ? "logical_dns" : "strict_dns";
     context.report(kind.value, "typed_config", {
       code: "OR4002",
       text: `Didn't find a registered cluster factory implementation for name: '${kind.value.name}' (${kind.value.typedConfig?.$typeName ?? "no typed_config"})`,
-      hint: "supported: types STATIC, STRICT_DNS and LOGICAL_DNS, and envoy.clusters.dns",
+      hint: "supported: types STATIC, STRICT_DNS, LOGICAL_DNS and ORIGINAL_DST, envoy.clusters.dns and envoy.clusters.aggregate",
     });
     return "static";
   }
@@ -159,7 +165,7 @@ function compileDiscovery(message: Cluster, context: CompileContext): CompiledCl
         hint: "add eds_cluster_config",
       });
     else context.report(message, "type", { code: "OR4003", text: "cluster type EDS is not supported yet", hint: "list the endpoints in load_assignment" });
-  } else if (type === 4) context.report(message, "type", { code: "OR4003", text: "cluster type ORIGINAL_DST is not supported yet" });
+  } else if (type === 4) return "original_dst";
   else if (message.loadAssignment === undefined)
     context.report(message, "load_assignment", {
       code: "OR3031",
@@ -170,6 +176,12 @@ function compileDiscovery(message: Cluster, context: CompileContext): CompiledCl
   if (message.edsClusterConfig !== undefined && type !== 3)
     context.report(message, "eds_cluster_config", { code: "OR3038", text: "eds_cluster_config set in a non-EDS cluster", hint: "remove it, or use type: EDS" });
   return type === 1 ? "strict_dns" : type === 2 ? "logical_dns" : "static";
+}
+
+function compileMembers(message: Cluster, context: CompileContext): readonly string[] {
+  const kind = message.clusterDiscoveryType;
+  const config = kind.case === "clusterType" ? kind.value.typedConfig : undefined;
+  return isMessage<AggregateConfig>(config, aggregateCluster) ? compileAggregate(message, config, context) : [];
 }
 
 /** Linux' own values where a part is not given. */

@@ -14,18 +14,54 @@ interface Level {
   readonly degraded: HostPicker | undefined;
   readonly all: HostPicker | undefined;
   readonly panic: boolean;
-  /** Shares of all requests for healthy and for degraded hosts, whole percents; all shares of all levels sum up to 100. */
-  readonly healthyShare: number;
-  readonly degradedShare: number;
 }
 
-interface Group {
+/** The hosts of one level. */
+export interface Group {
   readonly all: readonly BalancedHost[];
   readonly healthy: readonly BalancedHost[];
   readonly degraded: readonly BalancedHost[];
   /** Members that count: hosts that drain do not. */
   readonly size: number;
 }
+
+/** By levels: shares of all requests in whole percents, and which have too few hosts to tell the healthy from the rest. */
+export interface LoadShares {
+  readonly healthy: readonly number[];
+  readonly degraded: readonly number[];
+  readonly panic: readonly boolean[];
+}
+
+/** Levels from 0 to the last that has a host; at least one. */
+export function groupsOf(hosts: readonly BalancedHost[]): Group[] {
+  const count = hosts.reduce((most, host) => Math.max(most, host.priority + 1), 1);
+  return Array.from({ length: count }, (_, priority) => {
+    const all = hosts.filter((host) => host.priority === priority);
+    return {
+      all,
+      healthy: all.filter((host) => host.health === "healthy"),
+      degraded: all.filter((host) => host.health === "degraded"),
+      size: all.filter((host) => !host.draining).length,
+    };
+  });
+}
+
+/** A level for one request. One key stays at one level, too. */
+export function chooseLevel(shares: LoadShares, hash: bigint | undefined, random: () => number): { readonly level: number; readonly degraded: boolean } {
+  if (shares.healthy[0] >= 100) return first;
+  let point = (hash === undefined ? Math.floor(random() * 100) : Number(hash % 100n)) + 1;
+  for (let level = 0; level < shares.healthy.length; level++) {
+    point -= shares.healthy[level];
+    if (point <= 0) return { level, degraded: false };
+  }
+  for (let level = 0; level < shares.degraded.length; level++) {
+    point -= shares.degraded[level];
+    if (point <= 0) return { level, degraded: true };
+  }
+  return first;
+}
+
+const first = { level: 0, degraded: false } as const;
 
 export interface LoadBalancerOptions extends Omit<PickerEnvironment, "settings"> {
   readonly panicCounter: Counter;
@@ -40,6 +76,7 @@ export class LoadBalancer {
   readonly #random: () => number;
   #hosts: readonly BalancedHost[] = [];
   #levels: readonly Level[] = [];
+  #shares: LoadShares = { healthy: [100], degraded: [0], panic: [false] };
   #panicThreshold = -1;
   readonly #tableStats: HashTableStats | undefined;
 
@@ -55,25 +92,15 @@ export class LoadBalancer {
   update(hosts: readonly BalancedHost[]): void {
     this.#hosts = hosts;
     this.#panicThreshold = this.#readPanicThreshold();
-    const count = hosts.reduce((most, host) => Math.max(most, host.priority + 1), 1);
-    const groups: Group[] = Array.from({ length: count }, (_, priority) => {
-      const all = hosts.filter((host) => host.priority === priority);
-      return {
-        all,
-        healthy: all.filter((host) => host.health === "healthy"),
-        degraded: all.filter((host) => host.health === "degraded"),
-        size: all.filter((host) => !host.draining).length,
-      };
-    });
+    const groups = groupsOf(hosts);
     const shares = loadShares(groups, this.#settings, this.#panicThreshold);
+    this.#shares = shares;
     this.#levels = groups.map(({ all, healthy, degraded }, i) => ({
       // Only what can be asked for is made: hash tables are large.
       all: shares.panic[i] ? this.#picker(all, all, false) : undefined,
       healthy: shares.panic[i] ? undefined : this.#picker(healthy, all, true),
       degraded: shares.panic[i] || shares.degraded[i] === 0 ? undefined : this.#picker(degraded, all, true),
       panic: shares.panic[i],
-      healthyShare: shares.healthy[i],
-      degradedShare: shares.degraded[i],
     }));
   }
 
@@ -96,28 +123,21 @@ export class LoadBalancer {
     return (BigInt(Math.floor(this.#random() * 2 ** 32)) << 32n) | BigInt(Math.floor(this.#random() * 2 ** 32));
   }
 
+  /** A host of one level, which somebody else has chosen. */
+  chooseAt(at: { readonly priority: number; readonly degraded: boolean }, context: LoadBalancerContext): Host | undefined {
+    if (this.#readPanicThreshold() !== this.#panicThreshold) this.update(this.#hosts);
+    const hash = this.#settings.hash === undefined ? undefined : (context.hash ?? this.#randomHash());
+    return this.#pick(at.priority, at.degraded, hash, 0);
+  }
+
   #chooseOnce(hash: bigint | undefined, attempt: number): Host | undefined {
-    const levels = this.#levels;
-    let level = levels[0];
-    let degraded = false;
-    if (level.healthyShare < 100) {
-      // One key stays at one level, too.
-      let point = (hash === undefined ? Math.floor(this.#random() * 100) : Number(hash % 100n)) + 1;
-      let found = false;
-      for (let i = 0; !found && i < levels.length; i++) {
-        point -= levels[i].healthyShare;
-        if (point > 0) continue;
-        level = levels[i];
-        found = true;
-      }
-      for (let i = 0; !found && i < levels.length; i++) {
-        point -= levels[i].degradedShare;
-        if (point > 0) continue;
-        level = levels[i];
-        degraded = true;
-        found = true;
-      }
-    }
+    const { level, degraded } = chooseLevel(this.#shares, hash, this.#random);
+    return this.#pick(level, degraded, hash, attempt);
+  }
+
+  #pick(priority: number, degraded: boolean, hash: bigint | undefined, attempt: number): Host | undefined {
+    const level = this.#levels[priority];
+    if (level === undefined) return undefined;
     if (level.panic) {
       this.#options.panicCounter.inc();
       return this.#settings.failTrafficOnPanic ? undefined : level.all?.pick(hash ?? 0n, attempt);
@@ -166,11 +186,7 @@ function byKey(hosts: readonly BalancedHost[]): Map<string, BalancedHost[]> {
 }
 
 /** Whole percents, as Envoy counts: what rounding leaves over goes to the first level that has anyone. */
-function loadShares(
-  groups: readonly Group[],
-  settings: CompiledCluster,
-  panicThreshold: number,
-): { readonly healthy: number[]; readonly degraded: number[]; readonly panic: boolean[] } {
+export function loadShares(groups: readonly Group[], settings: CompiledCluster, panicThreshold: number): LoadShares {
   const availability = (part: number, size: number): number => (size === 0 ? 0 : Math.min(100, Math.floor((settings.overprovisioningPercent * part) / size)));
   const healthiness = groups.map(({ healthy, size }) => availability(healthy.length, size));
   const degradedness = groups.map(({ degraded, size }) => availability(degraded.length, size));

@@ -1,12 +1,14 @@
 /** One cluster on the main thread: who its members are, and what of its statistics is computed rather than counted. */
 import { getLogger } from "../log/log.ts";
 import { ipAddress } from "../net/address.ts";
+import type { Address } from "../net/connection.ts";
 import type { Timer, TimerWheel } from "../net/timer-wheel.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Counter, Gauge, StatsScope, StatsStore } from "../stats/stats.ts";
 import { circuitBreakerGauges, clusterStats, counterOf, remainingGauges } from "./cluster-stats.ts";
 import { type Resolve, resolveName } from "./dns.ts";
 import { type HostData, type HostUpdate, hostKey } from "./hosts.ts";
+import { maxOriginalDstHosts, originalDstHost } from "./original-dst.ts";
 import { cellsSize, readCells, resourceNames } from "./resource-manager.ts";
 import type { CompiledCluster, DnsTarget, Thresholds } from "./settings.ts";
 import { transportSocketFor } from "./transport-socket-match.ts";
@@ -57,6 +59,8 @@ export class MainCluster {
   readonly #onReady: () => void;
   #becomeReady!: () => void;
   #closed = false;
+  readonly #usedLately = new Set<string>();
+  #cleanupTimer: Timer | undefined;
 
   constructor(settings: CompiledCluster, options: MainClustersOptions, onReady: () => void) {
     this.settings = settings;
@@ -87,6 +91,25 @@ export class MainCluster {
     });
   }
 
+  /** ORIGINAL_DST: addresses that workers meet and use. */
+  hostsUsed(fresh: readonly Address[], used: readonly Address[]): void {
+    if (this.settings.originalDst === undefined || this.#closed) return;
+    for (const { text } of [...fresh, ...used]) this.#usedLately.add(text);
+    const known = new Set(this.hosts.map(({ address }) => address.text));
+    const added = fresh.filter(({ text }) => !known.has(text)).slice(0, maxOriginalDstHosts - known.size);
+    if (added.length > 0) this.#setHosts([...this.hosts, ...added.map((address) => originalDstHost(this.settings.name, address))]);
+    this.#cleanupTimer ??= this.#options.timers.createTimer(() => this.#cleanUp());
+    if (!this.#cleanupTimer.enabled) this.#cleanupTimer.enable(Math.max(1, this.settings.originalDst.cleanupMs));
+  }
+
+  /** Drops hosts that nobody has used in the interval that just ended. */
+  #cleanUp(): void {
+    const kept = this.hosts.filter(({ address }) => this.#usedLately.has(address.text));
+    this.#usedLately.clear();
+    if (kept.length < this.hosts.length) this.#setHosts(kept);
+    if (kept.length > 0) this.#cleanupTimer?.enable(Math.max(1, this.settings.originalDst?.cleanupMs ?? 0));
+  }
+
   start(): void {
     if (this.settings.discovery === "strict_dns") this.#gauge("max_host_weight").set(1);
     if (this.#targets.length === 0) {
@@ -99,6 +122,7 @@ export class MainCluster {
 
   close(): void {
     this.#closed = true;
+    this.#cleanupTimer?.disable();
     for (const { timer } of this.#targets) timer.disable();
     this.#markReady();
   }

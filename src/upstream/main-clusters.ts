@@ -1,4 +1,5 @@
 /** Members of all clusters, on the main thread: static ones and those that DNS gives; workers are told of each change. */
+import type { Address } from "../net/connection.ts";
 import type { Counter, Gauge } from "../stats/stats.ts";
 import type { HostData, HostUpdate } from "./hosts.ts";
 import { MainCluster, type MainClustersOptions } from "./main-cluster.ts";
@@ -81,6 +82,11 @@ export class MainClusters {
   /** Brings gauges up to date that are computed, not counted: circuit breakers. */
   refresh(): void {
     for (const cluster of this.#clusters.values()) cluster.refresh();
+  }
+
+  /** What a worker says of hosts that came up there (ORIGINAL_DST), and of those that it has used lately. */
+  hostsUsed(cluster: string, fresh: readonly Address[], used: readonly Address[]): void {
+    this.#clusters.get(cluster)?.hostsUsed(fresh, used);
   }
 
   /** A worker died: what it held of circuit breakers is free. */

@@ -94,6 +94,16 @@ export interface DnsSettings {
   readonly queryTries: number;
 }
 
+/** Where ORIGINAL_DST looks for the destination, in this order; then comes the address that the connection was redirected from. */
+export interface OriginalDstSettings {
+  /** Lower case. */
+  readonly header: string | undefined;
+  readonly metadata: { readonly namespace: string; readonly path: readonly string[] } | undefined;
+  readonly portOverride: number | undefined;
+  /** A host that was not used for so long is dropped. */
+  readonly cleanupMs: number;
+}
+
 export interface CompiledCluster {
   readonly name: string;
   readonly observabilityName: string;
@@ -101,8 +111,12 @@ export interface CompiledCluster {
   readonly scope: StatsScope;
   readonly staticHosts: readonly HostData[];
   readonly dns: DnsSettings | undefined;
-  /** Membership as it is expected to change: hosts of DNS clusters have a largest weight that is shown. */
-  readonly discovery: "static" | "strict_dns" | "logical_dns";
+  /** Where members come from: hosts of DNS clusters have a largest weight that is shown. */
+  readonly discovery: "static" | "strict_dns" | "logical_dns" | "original_dst" | "aggregate";
+  /** Set for "original_dst". */
+  readonly originalDst: OriginalDstSettings | undefined;
+  /** Names of member clusters, for "aggregate". */
+  readonly aggregate: readonly string[];
   readonly balancer: "round_robin" | "random" | "least_request";
   /** Hosts are chosen by the hash of the request, where it has one. */
   readonly hash: HashSettings | undefined;

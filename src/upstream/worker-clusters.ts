@@ -11,7 +11,7 @@ export class WorkerClusters implements ThreadLocalClusters {
   readonly #retired = new Set<ClusterCore>();
 
   constructor(environment: ClusterEnvironment) {
-    this.#environment = environment;
+    this.#environment = { ...environment, cluster: (name) => this.#clusters.get(name) };
   }
 
   /** Adds a cluster, or replaces one of the same name; it has no hosts until `updateHosts`. */

@@ -3,6 +3,7 @@ import type { Cluster } from "../config/schema/types/envoy.config.cluster.v3.d.t
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
 import type { GlobalLimitSettings } from "../listener/global-limit.ts";
 import type { Component, Level, LogRecord } from "../log/log.ts";
+import type { Address } from "../net/connection.ts";
 import type { RuntimeValue } from "../runtime/runtime.ts";
 import type { EventLoopSettings } from "../server/event-loop.ts";
 import type { HistogramUnit, StatKind } from "../stats/stats.ts";
@@ -66,4 +67,6 @@ export type FromWorker =
   | { readonly type: "reloaded" }
   | { readonly type: "log"; readonly record: LogRecord }
   | { readonly type: "connections"; readonly active: number }
+  /** ORIGINAL_DST: hosts that came up here, and those used since the last such message. */
+  | { readonly type: "hosts_used"; readonly cluster: string; readonly fresh: readonly Address[]; readonly used: readonly Address[] }
   | { readonly type: "stopped" };

@@ -84,6 +84,7 @@ export class WorkerCore {
       runtime: this.#runtime as Runtime,
       concurrency: start.concurrency,
       workerIndex: start.index,
+      onHostsUsed: (cluster, fresh, used) => send({ type: "hosts_used", cluster, fresh, used }),
     });
   }
 
