@@ -137,8 +137,11 @@ export function renderStatus(reports: readonly ServiceReport[], options: ScreenO
     const plain = kept.map((index) => cell(index, cells[index]));
     const text = plain.map((one, at) => paint(colourAt(kept[at]), one)).join(GAP);
     const shown = noteWidth > 0 ? fit(note, noteWidth) : "";
-    if (shown === "" && !hasColour) return text.trimEnd();
-    return fitLine(shown === "" ? text : `${text}${GAP}${paint(noteColour, shown)}`, plain.join(GAP), text, columns);
+    // Too narrow even for names and states.
+    const least = plain.join(GAP);
+    if (width(least) > columns) return fit(least.trimEnd(), columns);
+    if (shown === "") return hasColour ? text : text.trimEnd();
+    return `${text}${GAP}${paint(noteColour, shown)}`;
   };
   const wrong = reports.some((report) => !isAllWell(report));
   const title = `${printable(options.where)}${options.where === "" ? "" : ": "}`;
@@ -158,11 +161,6 @@ export function renderStatus(reports: readonly ServiceReport[], options: ScreenO
     lines.push(paint("dim", fit(`MEMORY: resident, of the process and its descendants${cpu}`, columns)));
   }
   return lines;
-}
-
-/** A terminal too narrow even for names and states gets them cut, without colour. */
-function fitLine(text: string, plain: string, painted: string, columns: number): string {
-  return text === painted && width(plain) > columns ? fit(plain, columns) : text;
 }
 
 function fitPainted(title: string, text: string, columns: number, paint: (text: string) => string): string {
