@@ -1,6 +1,6 @@
 /** envoy.filters.http.file_server: answers GET and HEAD with files. One object per stream; files are read in pieces at the pace of the client. */
 import { constants, type Stats } from "node:fs";
-import type { DecoderFilterCallbacks, DownstreamWatermarkCallbacks, FilterDataStatus, FilterHeadersStatus, HttpFilter } from "../../../http/filter.ts";
+import type { DecoderFilterCallbacks, DownstreamWatermarkCallbacks, FilterHeadersStatus, HttpFilter } from "../../../http/filter.ts";
 import { type RequestHeaders, ResponseHeaders } from "../../../http/header-map.ts";
 import type { AsyncFiles } from "./async-files.ts";
 import { applyMapping, contentTypeKey, decodePath, findMapping, type PathMapping } from "./path-mapping.ts";
@@ -49,6 +49,7 @@ const statuses: Readonly<Record<string, number>> = {
   EINVAL: 400,
   ENAMETOOLONG: 400,
   EBADF: 400,
+  ELOOP: 400,
   EBUSY: 400,
   ETXTBSY: 400,
   EEXIST: 409,
@@ -97,7 +98,7 @@ export class FileServerFilter implements HttpFilter, DownstreamWatermarkCallback
     callbacks.addDownstreamWatermarkCallbacks(this);
   }
 
-  decodeHeaders(headers: RequestHeaders): FilterHeadersStatus {
+  decodeHeaders(headers: RequestHeaders, endStream: boolean): FilterHeadersStatus {
     const callbacks = this.#callbacks;
     if (callbacks === undefined || headers.path === undefined || callbacks.route() === undefined) return "continue";
     this.#settings = callbacks.routeConfig<FileServerSettings>() ?? this.#settings;
@@ -107,17 +108,14 @@ export class FileServerFilter implements HttpFilter, DownstreamWatermarkCallback
     const file = applyMapping(path, mapping);
     if (file === undefined) return this.#refuse(400, "file_server_rejected_non_normalized_path");
     if (headers.method !== "GET" && headers.method !== "HEAD") return this.#refuse(405, "file_server_rejected_method");
+    // A GET with a body is refused, as by Envoy.
+    if (!endStream) return this.#refuse(400, "file_server_rejected_not_end_stream");
     this.#isHead = headers.method === "HEAD";
     this.#range = parseRange(headers.getAll("range"));
     this.#requestHeaders = headers;
     this.#path = file;
     this.#open(file, (error) => this.#fail(statusOf(error), pathErrors.has(error.code ?? "") ? "file_server_stat_error" : "file_server_open_error"));
     return "stop";
-  }
-
-  /** A body that came with a GET means nothing here. */
-  decodeData(): FilterDataStatus {
-    return "stop_no_buffer";
   }
 
   onAboveWriteBufferHighWatermark(): void {

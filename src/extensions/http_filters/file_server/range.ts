@@ -8,11 +8,13 @@ export interface ByteRange {
 const whole: ByteRange = { start: 0, end: 0 };
 
 const integer = /^[ \t\n\v\f\r]*\+?([0-9]{1,20})[ \t\n\v\f\r]*$/;
-/** A uint64; undefined where it is none. Above 2^53 exactness is lost, which no file notices. */
-function parseInteger(text: string | undefined): number | undefined {
+const largest = 0xffff_ffff_ffff_ffffn;
+/** A uint64; undefined where it is none. */
+function parseInteger(text: string | undefined): bigint | undefined {
   const digits = text === undefined ? null : integer.exec(text);
-  if (digits === null || BigInt(digits[1]) > 0xffff_ffff_ffff_ffffn) return undefined;
-  return Number(digits[1]);
+  if (digits === null) return undefined;
+  const value = BigInt(digits[1]);
+  return value > largest ? undefined : value;
 }
 
 export function parseRange(fields: readonly string[]): ByteRange {
@@ -23,7 +25,8 @@ export function parseRange(fields: readonly string[]): ByteRange {
   const start = from === "" ? undefined : parseInteger(from);
   if (start === undefined) return whole;
   const last = parseInteger(to);
-  return { start, end: last === undefined ? 0 : last + 1 };
+  // Above 2^53 exactness is lost, which no file notices. The byte behind the largest number has none: that range is open.
+  return { start: Number(start), end: last === undefined || last === largest ? 0 : Number(last + 1n) };
 }
 
 /** The bytes of a file of `size` that a range means: undefined where it cannot be satisfied (416). */
