@@ -28,7 +28,7 @@ const settings = message("envoy.extensions.filters.http.file_server.v3.FileServe
   default_content_type: "application/octet-stream",
   directory_behaviors: [{ default_file: "missing.html" }, { default_file: "index.html" }],
 });
-const compiled = fileServer.httpFilter.compile(settings, testContext(), { name: "files", statPrefix: "", scope: testContext().stats.scope("") });
+const compiled = fileServer.httpFilter.compile(settings, testContext());
 
 /** The last filter of the chain: says what reached it. */
 class Behind implements HttpFilter {
