@@ -101,11 +101,16 @@ interface Style {
   readonly isUtc: boolean;
 }
 
+const NEWLINE = 0x0a;
+/** So much is collected before it is written. */
+const BATCH_BYTES = 1 << 17;
+
 /** Pieces of lines as bytes to print. */
 export class LineWriter {
   readonly #style: Style;
   readonly #prefixes: ReadonlyMap<string, string>;
-  #parts: Buffer[] = [];
+  #buffer = Buffer.allocUnsafe(2 * BATCH_BYTES);
+  #length = 0;
 
   /** @param names of all logs; with more than one, each line begins with its */
   constructor(names: readonly string[], style: Style) {
@@ -127,32 +132,45 @@ export class LineWriter {
     let rest = piece.bytes;
     if (piece.startsLine) {
       const prefix = this.#prefixes.get(name);
-      if (prefix !== undefined) this.#parts.push(Buffer.from(prefix));
+      if (prefix !== undefined) this.#put(Buffer.from(prefix));
       const time = isRaw || piece.stamp === undefined ? undefined : (isUtc ? formatUtc : formatLocal)(piece.stamp.time);
       if (time !== undefined && piece.stamp !== undefined) {
-        this.#parts.push(Buffer.from(`${hasColour ? styleText("dim", time, { validateStream: false }) : time} `));
+        const shown = `${hasColour ? styleText("dim", time, { validateStream: false }) : time} `;
+        this.#room(shown.length);
+        this.#length += this.#buffer.write(shown, this.#length, "latin1");
         rest = rest.subarray(piece.stamp.length);
       }
     }
-    this.#parts.push(isTerminal ? Buffer.from(printableBytes(rest)) : rest);
-    if (piece.endsLine) this.#parts.push(NEWLINE);
+    this.#put(isTerminal ? Buffer.from(printableBytes(rest)) : rest);
+    if (!piece.endsLine) return;
+    this.#room(1);
+    this.#buffer[this.#length++] = NEWLINE;
   }
 
-  /** What has come together since the last call. */
+  #put(bytes: Uint8Array): void {
+    this.#room(bytes.length);
+    this.#buffer.set(bytes, this.#length);
+    this.#length += bytes.length;
+  }
+
+  #room(bytes: number): void {
+    if (this.#length + bytes <= this.#buffer.length) return;
+    const larger = Buffer.allocUnsafe(2 * (this.#length + bytes));
+    larger.set(this.#buffer.subarray(0, this.#length));
+    this.#buffer = larger;
+  }
+
+  /** What has come together since the last call; valid until the next `add`. */
   take(): Buffer {
-    const bytes = Buffer.concat(this.#parts);
-    this.#parts = [];
+    const bytes = this.#buffer.subarray(0, this.#length);
+    this.#length = 0;
     return bytes;
   }
 
-  get parts(): number {
-    return this.#parts.length;
+  get isFull(): boolean {
+    return this.#length >= BATCH_BYTES;
   }
 }
-
-const NEWLINE = Buffer.from("\n");
-/** So much is collected before it is written. */
-const BATCH_PARTS = 4096;
 
 export async function logs(argv: string[]): Promise<number> {
   const parsed = parseFlags(FLAGS, argv);
@@ -194,7 +212,7 @@ export async function logs(argv: string[]): Promise<number> {
   const drain = (): void => {
     merge.drain((source, piece) => {
       writer.add(source.name, piece);
-      if (writer.parts >= BATCH_PARTS) writeAll(1, writer.take());
+      if (writer.isFull) writeAll(1, writer.take());
     });
     writeAll(1, writer.take());
   };

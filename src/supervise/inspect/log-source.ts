@@ -6,9 +6,6 @@ import { isBefore, type Stamped, stampOf } from "./stamps.ts";
 const NEWLINE = 0x0a;
 /** A line that is longer comes in pieces. */
 const MAX_PIECE_BYTES = 1 << 20;
-/** Longer than any stamp, with the space behind it. */
-const STAMP_ROOM = 32;
-
 /** A line, or a part of a very long one. */
 export interface Piece {
   /** As in the file, without the newline. */
@@ -91,7 +88,7 @@ export class LogSource {
   #push(bytes: Buffer, endsLine: boolean): void {
     const startsLine = !this.#isInLine;
     this.#isInLine = !endsLine;
-    const stamp = startsLine ? stampOf(bytes.subarray(0, STAMP_ROOM)) : undefined;
+    const stamp = startsLine ? stampOf(bytes) : undefined;
     if (stamp !== undefined) {
       this.#time = stamp.time;
       // Lines are in the order of their time but for clocks that are set back: from the first one that counts on, all do.

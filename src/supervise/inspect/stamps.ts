@@ -15,18 +15,26 @@ export interface Stamped {
 const SVLOGD_BYTES = 25;
 const SVLOGD = /^(\d{4})-(\d\d)-(\d\d)_(\d\d):(\d\d):(\d\d)\.(\d{5})$/;
 
-function isLowerHex(byte: number): boolean {
-  return (byte >= 0x30 && byte <= 0x39) || (byte >= 0x61 && byte <= 0x66);
+/** The value of a lower-case hex digit, or -1. */
+function hexDigit(byte: number): number {
+  return byte >= 0x30 && byte <= 0x39 ? byte - 0x30 : byte >= 0x61 && byte <= 0x66 ? byte - 0x57 : -1;
 }
+
+const label = Buffer.alloc(12);
 
 /** TAI64N as multilog's `t` writes it, or the UTC time of runit's `svlogd -tt`; undefined when the line begins with neither. */
 export function stampOf(line: Buffer): Stamped | undefined {
   if (line.length < STAMP_BYTES) return undefined;
   const length = STAMP_BYTES + (line[STAMP_BYTES] === 0x20 ? 1 : 0);
   if (line[0] === 0x40) {
-    for (let i = 1; i < STAMP_BYTES; i++) if (!isLowerHex(line[i])) return undefined;
-    if (line.length > STAMP_BYTES && isLowerHex(line[STAMP_BYTES])) return undefined; // longer than a stamp
-    return { time: unpackLabel(Buffer.from(line.toString("latin1", 1, STAMP_BYTES), "hex")), length };
+    for (let i = 0; i < label.length; i++) {
+      const high = hexDigit(line[2 * i + 1]);
+      const low = hexDigit(line[2 * i + 2]);
+      if (high < 0 || low < 0) return undefined;
+      label[i] = high * 16 + low;
+    }
+    if (line.length > STAMP_BYTES && hexDigit(line[STAMP_BYTES]) >= 0) return undefined; // longer than a stamp
+    return { time: unpackLabel(label), length };
   }
   if (line[0] < 0x30 || line[0] > 0x39 || line[10] !== 0x5f) return undefined;
   const found = SVLOGD.exec(line.toString("latin1", 0, SVLOGD_BYTES));
