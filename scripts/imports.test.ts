@@ -10,7 +10,7 @@ const layers: readonly (readonly string[])[] = [
   ["cli", "api.ts"],
   ["server", "worker", "pod"],
   ["supervise", "admin", "extensions"],
-  ["router", "http", "upstream", "listener", "formatter"],
+  ["router", "http", "upstream", "listener", "formatter", "xds"],
   ["net", "stats", "runtime"],
   ["matching", "log"],
   ["config"],

@@ -3,6 +3,7 @@
  *
  * Life: pre_initializing -> initializing (clusters warm up) -> live -> draining -> stopped.
  */
+
 import { EventEmitter } from "node:events";
 import { existsSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
@@ -12,6 +13,8 @@ import type { Finding } from "../config/finding.ts";
 import { fingerprint } from "../config/fingerprint.ts";
 import { durationMs } from "../config/message.ts";
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
+import { checkSupported } from "../config/supported.ts";
+import { coreHonours } from "../extensions/core-honours.ts";
 import { compileListener } from "../listener/compile.ts";
 import { compileGlobalLimit, type GlobalLimitSettings } from "../listener/global-limit.ts";
 import { WorkerListener } from "../listener/listener.ts";
@@ -182,6 +185,12 @@ export class Server {
       runtime: this.#runtime,
       concurrency: this.options.concurrency,
       onUpdate: (update) => this.#toWorkers({ type: "hosts", update }),
+      setText: (name, value) => this.aggregate.setText(name, value),
+      check: (message, locate) =>
+        checkSupported(message, coreHonours, locate, {
+          allowUnsupported: this.options.allowUnsupported,
+          disabledExtensions: this.options.disabledExtensions,
+        }),
     });
     const context = this.#mainContext(prepared);
     for (const cluster of bootstrap.staticResources?.clusters ?? []) this.#clusters.add(compileCluster(cluster, context));

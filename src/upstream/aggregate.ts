@@ -85,6 +85,6 @@ export class AggregateBalancer<H extends BalancedHost> {
       });
     }
     this.#places = places;
-    this.#shares = groups.length === 0 ? undefined : loadShares(groups, this.#settings, this.#settings.panicThresholdPercent);
+    this.#shares = groups.length === 0 ? undefined : loadShares(groups, this.#settings.overprovisioningPercent, this.#settings.panicThresholdPercent);
   }
 }

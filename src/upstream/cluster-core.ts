@@ -272,7 +272,7 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster, MemberClust
     this.#list = [...next.values()];
     this.version++;
     if (this.#originalDst !== undefined) this.#list = this.#originalDst.update(this.#list, this.now());
-    else this.#balancer.update(this.#list);
+    else this.#balancer.update(this.#list, update.overprovisioningPercent);
   }
 
   /** No new requests come; those under way end as they would. */

@@ -35,7 +35,7 @@ export interface Endpoints {
 export function compileEndpoints(message: Cluster, discovery: CompiledCluster["discovery"], context: CompileContext): Endpoints {
   const hosts: HostData[] = [];
   const targets: DnsTarget[] = [];
-  const localities = discovery === "original_dst" || discovery === "aggregate" ? [] : (message.loadAssignment?.endpoints ?? []);
+  const localities = discovery === "original_dst" || discovery === "aggregate" || discovery === "eds" ? [] : (message.loadAssignment?.endpoints ?? []);
   let count = 0;
   for (const locality of localities) {
     const endpoints: readonly LbEndpoint[] = locality.lbConfig.case === "loadBalancerEndpoints" ? locality.lbConfig.value.lbEndpoints : locality.lbEndpoints;

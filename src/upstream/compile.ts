@@ -15,11 +15,13 @@ import { compileNameFormat, type H1Settings, h1Stats } from "../http/h1/settings
 import { parseAddressMessage } from "../net/address.ts";
 import type { KeepAlive } from "../net/socket-connection.ts";
 import type { StatsScope } from "../stats/stats.ts";
+import { honours as fileHonours } from "../xds/file-subscription.ts";
 import { aggregateCluster, honours as aggregateHonours, compileAggregate } from "./aggregate.ts";
 import { honours as balancerHonours, compileBalancer } from "./compile-balancer.ts";
 import { compileDns, dnsCluster, honours as dnsHonours } from "./compile-dns.ts";
 import { compileEndpoints, honours as endpointHonours } from "./compile-endpoints.ts";
 import { honours as subsetHonours } from "./compile-subsets.ts";
+import { compileEds, honours as edsHonours } from "./eds.ts";
 import { compileOriginalDst, honours as originalDstHonours } from "./original-dst.ts";
 import type { CompiledCluster, Thresholds } from "./settings.ts";
 
@@ -89,7 +91,17 @@ export const honours: Honours = {
   [`${httpOptions}.UseDownstreamHttpConfig`]: ["http_protocol_options"],
 };
 
-export const upstreamHonours: readonly Honours[] = [honours, balancerHonours, subsetHonours, endpointHonours, dnsHonours, aggregateHonours, originalDstHonours];
+export const upstreamHonours: readonly Honours[] = [
+  honours,
+  balancerHonours,
+  subsetHonours,
+  endpointHonours,
+  dnsHonours,
+  aggregateHonours,
+  originalDstHonours,
+  edsHonours,
+  fileHonours,
+];
 
 export function compileCluster(message: Cluster, context: CompileContext): CompiledCluster {
   const observabilityName = message.altStatName === "" ? message.name : message.altStatName;
@@ -110,6 +122,7 @@ export function compileCluster(message: Cluster, context: CompileContext): Compi
     scope,
     staticHosts: hosts,
     discovery,
+    eds: discovery === "eds" ? compileEds(message, context) : undefined,
     originalDst: discovery === "original_dst" ? compileOriginalDst(message, context) : undefined,
     aggregate: compileMembers(message, context),
     dns: targets.length === 0 ? undefined : compileDns(message, targets, discovery === "logical_dns", context),
@@ -157,14 +170,14 @@ function compileDiscovery(message: Cluster, context: CompileContext): CompiledCl
   }
   const type = kind.value ?? 0;
   if (type === 3) {
-    // edsClusterConfig itself is refused as a field; a cluster without it says what Envoy says.
-    if (message.edsClusterConfig === undefined)
-      context.report(message, "eds_cluster_config", {
-        code: "OR3030",
-        text: `cannot create an EDS cluster without an EDS config: cluster '${message.name}'`,
-        hint: "add eds_cluster_config",
+    if (message.loadAssignment !== undefined && message.loadAssignment.endpoints.length > 0)
+      context.report(message, "load_assignment", {
+        code: "OR3031",
+        text: `load_assignment of EDS cluster '${message.name}' is not used: its members come from eds_cluster_config`,
+        severity: "warning",
+        hint: "remove load_assignment",
       });
-    else context.report(message, "type", { code: "OR4003", text: "cluster type EDS is not supported yet", hint: "list the endpoints in load_assignment" });
+    return "eds";
   } else if (type === 4) return "original_dst";
   else if (message.loadAssignment === undefined)
     context.report(message, "load_assignment", {
@@ -173,7 +186,7 @@ function compileDiscovery(message: Cluster, context: CompileContext): CompiledCl
       severity: "warning",
       hint: "add load_assignment.endpoints",
     });
-  if (message.edsClusterConfig !== undefined && type !== 3)
+  if (message.edsClusterConfig !== undefined)
     context.report(message, "eds_cluster_config", { code: "OR3038", text: "eds_cluster_config set in a non-EDS cluster", hint: "remove it, or use type: EDS" });
   return type === 1 ? "strict_dns" : type === 2 ? "logical_dns" : "static";
 }

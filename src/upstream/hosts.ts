@@ -24,6 +24,8 @@ export interface HostData {
 export interface HostUpdate {
   readonly cluster: string;
   readonly hosts: readonly HostData[];
+  /** Where it came with the members (EDS). */
+  readonly overprovisioningPercent?: number;
   /** Circuit breaker cells, see resource-manager.ts. */
   readonly cells: SharedArrayBuffer;
 }

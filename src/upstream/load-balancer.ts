@@ -78,22 +78,26 @@ export class LoadBalancer {
   #levels: readonly Level[] = [];
   #shares: LoadShares = { healthy: [100], degraded: [0], panic: [false] };
   #panicThreshold = -1;
+  #overprovisioningPercent: number;
   readonly #tableStats: HashTableStats | undefined;
 
   constructor(settings: CompiledCluster, options: LoadBalancerOptions) {
     this.#settings = settings;
     this.#options = options;
+    this.#overprovisioningPercent = settings.overprovisioningPercent;
     this.#random = options.random;
     this.#environment = { settings, runtime: options.runtime, now: options.now, random: options.random };
     this.#tableStats = settings.hash === undefined || options.tableScope === undefined ? undefined : new HashTableStats(options.tableScope, settings.hash.kind);
     this.update([]);
   }
 
-  update(hosts: readonly BalancedHost[]): void {
+  /** `overprovisioningPercent`: where it comes with the hosts. */
+  update(hosts: readonly BalancedHost[], overprovisioningPercent = this.#overprovisioningPercent): void {
     this.#hosts = hosts;
+    this.#overprovisioningPercent = overprovisioningPercent;
     this.#panicThreshold = this.#readPanicThreshold();
     const groups = groupsOf(hosts);
-    const shares = loadShares(groups, this.#settings, this.#panicThreshold);
+    const shares = loadShares(groups, overprovisioningPercent, this.#panicThreshold);
     this.#shares = shares;
     this.#levels = groups.map(({ all, healthy, degraded }, i) => ({
       // Only what can be asked for is made: hash tables are large.
@@ -157,7 +161,7 @@ export class LoadBalancer {
     const localities: { readonly picker: HostPicker; readonly weight: number }[] = [];
     for (const [key, list] of byKey(hosts)) {
       const size = members.filter((host) => localityKey(host) === key && !host.draining).length;
-      const available = Math.min(1, ((list.length / Math.max(1, size)) * this.#settings.overprovisioningPercent) / 100);
+      const available = Math.min(1, ((list.length / Math.max(1, size)) * this.#overprovisioningPercent) / 100);
       const weight = list[0].localityWeight * available;
       // A locality without a weight gets nothing.
       if (weight > 0) localities.push({ picker: hostPicker(list, this.#environment), weight });
@@ -186,8 +190,8 @@ function byKey(hosts: readonly BalancedHost[]): Map<string, BalancedHost[]> {
 }
 
 /** Whole percents, as Envoy counts: what rounding leaves over goes to the first level that has anyone. */
-export function loadShares(groups: readonly Group[], settings: CompiledCluster, panicThreshold: number): LoadShares {
-  const availability = (part: number, size: number): number => (size === 0 ? 0 : Math.min(100, Math.floor((settings.overprovisioningPercent * part) / size)));
+export function loadShares(groups: readonly Group[], overprovisioningPercent: number, panicThreshold: number): LoadShares {
+  const availability = (part: number, size: number): number => (size === 0 ? 0 : Math.min(100, Math.floor((overprovisioningPercent * part) / size)));
   const healthiness = groups.map(({ healthy, size }) => availability(healthy.length, size));
   const degradedness = groups.map(({ degraded, size }) => availability(degraded.length, size));
   const total = Math.min(

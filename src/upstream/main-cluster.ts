@@ -5,12 +5,14 @@ import type { Address } from "../net/connection.ts";
 import type { Timer, TimerWheel } from "../net/timer-wheel.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Counter, Gauge, StatsScope, StatsStore } from "../stats/stats.ts";
+import { FileSubscription, type FileSubscriptionOptions } from "../xds/file-subscription.ts";
 import { circuitBreakerGauges, clusterStats, counterOf, remainingGauges } from "./cluster-stats.ts";
 import { type Resolve, resolveName } from "./dns.ts";
+import { assignmentType } from "./eds.ts";
 import { type HostData, type HostUpdate, hostKey } from "./hosts.ts";
 import { maxOriginalDstHosts, originalDstHost } from "./original-dst.ts";
 import { cellsSize, readCells, resourceNames } from "./resource-manager.ts";
-import type { CompiledCluster, DnsTarget, Thresholds } from "./settings.ts";
+import type { CompiledCluster, DnsTarget, EdsSettings, Thresholds } from "./settings.ts";
 import { transportSocketFor } from "./transport-socket-match.ts";
 import type { ClusterStats } from "./upstream.ts";
 
@@ -24,6 +26,10 @@ export interface MainClustersOptions {
   readonly concurrency: number;
   readonly onUpdate: (update: HostUpdate) => void;
   readonly resolve?: Resolve;
+  /** Text statistics (version_text). */
+  readonly setText?: (name: string, value: string) => void;
+  /** What of a dynamic resource is not supported. */
+  readonly check?: FileSubscriptionOptions["check"];
 }
 
 interface TargetState {
@@ -61,6 +67,8 @@ export class MainCluster {
   #closed = false;
   readonly #usedLately = new Set<string>();
   #cleanupTimer: Timer | undefined;
+  #subscription: FileSubscription | undefined;
+  #overprovisioningPercent: number | undefined;
 
   constructor(settings: CompiledCluster, options: MainClustersOptions, onReady: () => void) {
     this.settings = settings;
@@ -112,6 +120,10 @@ export class MainCluster {
 
   start(): void {
     if (this.settings.discovery === "strict_dns") this.#gauge("max_host_weight").set(1);
+    if (this.settings.eds !== undefined) {
+      this.#subscribe(this.settings.eds);
+      return;
+    }
     if (this.#targets.length === 0) {
       this.#setHosts(this.settings.staticHosts);
       this.#markReady();
@@ -123,12 +135,37 @@ export class MainCluster {
   close(): void {
     this.#closed = true;
     this.#cleanupTimer?.disable();
+    this.#subscription?.close();
     for (const { timer } of this.#targets) timer.disable();
     this.#markReady();
   }
 
   update(): HostUpdate {
-    return { cluster: this.settings.name, hosts: this.hosts, cells: this.#buffer };
+    const overprovisioningPercent = this.#overprovisioningPercent;
+    return { cluster: this.settings.name, hosts: this.hosts, cells: this.#buffer, ...(overprovisioningPercent !== undefined && { overprovisioningPercent }) };
+  }
+
+  #subscribe(eds: EdsSettings): void {
+    this.#subscription = new FileSubscription({
+      source: eds.source,
+      typeName: assignmentType,
+      scope: this.settings.scope,
+      setText: this.#options.setText,
+      check: this.#options.check,
+      accept: (resources) => {
+        const members = eds.membersOf(resources);
+        if (members === undefined) {
+          this.#counter("update_empty").inc();
+        } else {
+          const isNew = this.#overprovisioningPercent !== members.overprovisioningPercent;
+          this.#overprovisioningPercent = members.overprovisioningPercent;
+          this.#setHosts(members.hosts, isNew);
+        }
+        this.#markReady();
+      },
+      onFailure: () => this.#markReady(),
+    });
+    this.#subscription.start();
   }
 
   /** Circuit breakers as they are now. */
@@ -179,12 +216,13 @@ export class MainCluster {
     state.timer.enable(Math.max(1, nextMs + Math.random() * dns.jitterMs));
   }
 
-  #setHosts(hosts: readonly HostData[]): void {
+  /** `isNew`: workers are to be told although the hosts are the same. */
+  #setHosts(hosts: readonly HostData[], isNew = false): void {
     // Two names may give one address: it is one host.
     const unique = [...new Map(hosts.map((host) => [hostKey(host), host])).values()];
     const before = this.hosts;
-    if (describe(unique) === describe(before)) {
-      if (this.#targets.length > 0) this.#counter("update_no_rebuild").inc();
+    if (!isNew && describe(unique) === describe(before)) {
+      if (this.#targets.length > 0 || this.settings.eds !== undefined) this.#counter("update_no_rebuild").inc();
       return;
     }
     this.hosts = unique;

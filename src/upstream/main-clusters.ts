@@ -45,7 +45,11 @@ export class MainClusters {
   add(settings: CompiledCluster): void {
     const before = this.#clusters.get(settings.name);
     before?.close();
-    const cluster = new MainCluster(settings, this.#options, () => this.#count());
+    const onUpdate = (update: HostUpdate): void => {
+      if (!cluster.warming) this.#manager.cluster_updated.inc();
+      this.#options.onUpdate(update);
+    };
+    const cluster: MainCluster = new MainCluster(settings, { ...this.#options, onUpdate }, () => this.#count());
     this.#clusters.set(settings.name, cluster);
     (before === undefined ? this.#manager.cluster_added : this.#manager.cluster_modified).inc();
     cluster.start();

@@ -4,6 +4,7 @@ import type { UpstreamTransportSocket } from "../extensions/extension.ts";
 import type { H1Settings } from "../http/h1/settings.ts";
 import type { KeepAlive } from "../net/socket-connection.ts";
 import type { StatsScope } from "../stats/stats.ts";
+import type { FileSource, Resource } from "../xds/file-subscription.ts";
 import type { HostData } from "./hosts.ts";
 
 export interface Thresholds {
@@ -94,6 +95,14 @@ export interface DnsSettings {
   readonly queryTries: number;
 }
 
+export interface EdsSettings {
+  readonly source: FileSource;
+  /** The cluster_name that its assignment has. */
+  readonly serviceName: string;
+  /** Undefined: there is no assignment. Throws an Error that says what is wrong with it. */
+  membersOf(resources: readonly Resource[]): { readonly hosts: readonly HostData[]; readonly overprovisioningPercent: number } | undefined;
+}
+
 /** Where ORIGINAL_DST looks for the destination, in this order; then comes the address that the connection was redirected from. */
 export interface OriginalDstSettings {
   /** Lower case. */
@@ -112,7 +121,9 @@ export interface CompiledCluster {
   readonly staticHosts: readonly HostData[];
   readonly dns: DnsSettings | undefined;
   /** Where members come from: hosts of DNS clusters have a largest weight that is shown. */
-  readonly discovery: "static" | "strict_dns" | "logical_dns" | "original_dst" | "aggregate";
+  readonly discovery: "static" | "strict_dns" | "logical_dns" | "original_dst" | "aggregate" | "eds";
+  /** Set for "eds". */
+  readonly eds: EdsSettings | undefined;
   /** Set for "original_dst". */
   readonly originalDst: OriginalDstSettings | undefined;
   /** Names of member clusters, for "aggregate". */

@@ -53,10 +53,10 @@ export class SubsetBalancer {
     this.#default = new LoadBalancer(this.#cluster, options);
   }
 
-  update(hosts: readonly BalancedHost[]): void {
-    this.#all.update(hosts);
+  update(hosts: readonly BalancedHost[], overprovisioningPercent?: number): void {
+    this.#all.update(hosts, overprovisioningPercent);
     this.#defaultHosts = hosts.filter((host) => contains(host.metadata[namespace] ?? {}, this.#settings.defaultSubset));
-    this.#default.update(this.#defaultHosts);
+    this.#default.update(this.#defaultHosts, overprovisioningPercent);
     const members = new Map<string, BalancedHost[]>();
     for (const host of hosts) {
       for (const selector of this.#settings.selectors) {
@@ -77,7 +77,7 @@ export class SubsetBalancer {
         this.#stats.lb_subsets_created.inc();
         this.#stats.lb_subsets_active.inc();
       }
-      subset.update(list);
+      subset.update(list, overprovisioningPercent);
       next.set(key, subset);
     }
     for (const key of this.#subsets.keys()) {
