@@ -64,6 +64,8 @@ export interface Counts {
   readonly starts: number;
   readonly lines: number;
   readonly lost: number;
+  /** In how many pieces: a log that is killed loses what it has read and not yet written, one read at most. */
+  readonly gaps: number;
   readonly doubled: number;
   /** Pieces of lines in the logs. The whole line is there as well, or counts as lost. */
   readonly cut: number;
@@ -210,6 +212,15 @@ function pidOf(path: string): number {
   }
 }
 
+/** The pid of the svscan or supervise that reports on the service. */
+function supervisorOf(path: string): number {
+  try {
+    return (JSON.parse(readFileSync(join(path, "supervise/status.json"), "utf8")) as { supervisorPid?: number }).supervisorPid ?? 0;
+  } catch {
+    return 0;
+  }
+}
+
 function hasOpen(pid: number, path: string): boolean {
   try {
     return readdirSync(`/proc/${pid}/fd`).some((fd) => {
@@ -274,18 +285,18 @@ class Init {
     await ended;
   }
 
-  /** Its exit code; undefined when it had to be killed. */
-  async stop(withinMs: number, hurryAfterMs?: number): Promise<number | undefined> {
+  /** How it ended: its exit code, or why there is none. */
+  async stop(withinMs: number, hurryAfterMs?: number): Promise<number | string> {
     const child = this.child;
-    if (child === undefined || !this.isRunning) return undefined;
+    if (child === undefined || !this.isRunning) return `${child?.exitCode ?? child?.signalCode}, before it was told to`;
     child.kill("SIGTERM");
     if (hurryAfterMs !== undefined) {
       await sleep(hurryAfterMs);
       if (this.isRunning) child.kill("SIGTERM");
     }
-    if (await becomes(() => !this.isRunning, withinMs)) return child.exitCode ?? undefined;
+    if (await becomes(() => !this.isRunning, withinMs)) return child.exitCode ?? child.signalCode ?? "";
     await this.kill();
-    return undefined;
+    return "SIGKILL: it did not stop";
   }
 
   close(): void {
@@ -312,6 +323,7 @@ function eventsOf(path: string): Events {
 interface LineCounts {
   lines: number;
   lost: number;
+  gaps: number;
   doubled: number;
   cut: number;
   disordered: number;
@@ -358,6 +370,7 @@ function countLines(path: string, logs: readonly string[], into: LineCounts): vo
     const missing: number[] = [];
     for (let n = 0; n < count; n++) if (numbers[n] === 0) missing.push(n);
     into.lost += missing.length;
+    into.gaps += missing.filter((n, i) => n !== missing[i - 1] + 1).length;
     if (missing.length > 0) into.details.push(`lost: ${path}: ${missing.length} of ${id}'s ${count} lines: ${missing[0]} to ${missing.at(-1)}`);
   }
 }
@@ -402,7 +415,17 @@ async function storm(plan: Storm, settings: Settings): Promise<Counts> {
   const killed = new Set<string>();
   const notes: string[] = [];
   const all = [...names.map((name) => join(scan, name)), ...[...logged].map((name) => join(scan, name, "log"))];
-  const areUp = (): boolean => init.isRunning && all.every((path) => pidOf(path) !== 0);
+  // Our svscan has the tree when its own pid stands in every report: until then a TERM finds nobody who would stop the services.
+  const areUp = (): boolean => init.isRunning && all.every((path) => pidOf(path) !== 0 && (plan.svscan === "theirs" || supervisorOf(path) === init.child?.pid));
+  /** Twice in a row: who was killed a moment ago may still look alive. */
+  const allRun = async (): Promise<boolean> => {
+    for (const until = performance.now() + RECOVERY_MS; performance.now() < until; ) {
+      if (!(await becomes(areUp, RECOVERY_MS))) return false;
+      await sleep(300);
+      if (areUp()) return true;
+    }
+    return false;
+  };
 
   /** For whoever looks at a kept folder; the clock is that of the events. */
   const note = (what: string): void => appendFileSync(join(root, "timeline"), `${uptime()} ${what}\n`);
@@ -451,7 +474,7 @@ async function storm(plan: Storm, settings: Settings): Promise<Counts> {
   let stopped = false;
   try {
     start();
-    if (!(await becomes(areUp, RECOVERY_MS))) notes.push("the tree did not come up");
+    if (!(await allRun())) notes.push("the tree did not come up");
     const until = performance.now() + settings.seconds * 1000;
     let startAgainAt = 0;
     while (performance.now() < until) {
@@ -475,11 +498,13 @@ async function storm(plan: Storm, settings: Settings): Promise<Counts> {
       }
     }
     if (!init.isRunning) start();
-    await becomes(areUp, RECOVERY_MS);
-    for (const path of all) {
-      if (pidOf(path) !== 0) continue;
-      notRecovered++;
-      if (notes.length < 10) notes.push(`not up again: ${path}`);
+    if (!(await allRun())) {
+      for (const path of all) {
+        if (pidOf(path) !== 0) continue;
+        notRecovered++;
+        if (notes.length < 10) notes.push(`not up again: ${path}`);
+      }
+      if (notRecovered === 0) notes.push("the tree did not settle");
     }
     // Those that run now are ended by the harness.
     for (const name of names) {
@@ -502,7 +527,7 @@ async function storm(plan: Storm, settings: Settings): Promise<Counts> {
       await becomes(() => processesBelow(scan).length === 0, RECOVERY_MS);
     } else {
       const code = await init.stop(RECOVERY_MS);
-      if (code !== 0) notes.push(`svscan ended with ${code ?? "KILL: it did not stop"}`);
+      if (code !== 0) notes.push(`svscan ended with ${code}`);
     }
     stopped = true;
   } finally {
@@ -513,7 +538,7 @@ async function storm(plan: Storm, settings: Settings): Promise<Counts> {
     init.close();
   }
 
-  const counts: LineCounts = { lines: 0, lost: 0, doubled: 0, cut: 0, disordered: 0, details: [] };
+  const counts: LineCounts = { lines: 0, lost: 0, gaps: 0, doubled: 0, cut: 0, disordered: 0, details: [] };
   let starts = 0;
   let twice = 0;
   let killedWrongly = 0;
@@ -548,6 +573,7 @@ async function storm(plan: Storm, settings: Settings): Promise<Counts> {
     starts,
     lines: counts.lines,
     lost: counts.lost,
+    gaps: counts.gaps,
     doubled: counts.doubled,
     cut: counts.cut,
     disordered: counts.disordered,
@@ -585,7 +611,7 @@ async function crashing(settings: Settings): Promise<Counts> {
   await sleep(settings.seconds * 1000);
   if (pidOf(join(scan, "steady")) !== steady) notes.push("the steady service did not go on");
   const code = await init.stop(RECOVERY_MS);
-  if (code !== 0) notes.push(`svscan ended with ${code ?? "KILL: it did not stop"}`);
+  if (code !== 0) notes.push(`svscan ended with ${code}`);
   const seconds = (performance.now() - begin) / 1000;
   const left = processesBelow(scan);
   init.close();
@@ -598,7 +624,7 @@ async function crashing(settings: Settings): Promise<Counts> {
     if (count > seconds + 1) notes.push(`${name} started ${count} times in ${seconds.toFixed(1)} s`);
     if (count < Math.floor(settings.seconds * 0.7)) notes.push(`${name} started only ${count} times in ${seconds.toFixed(1)} s`);
   }
-  const counts: LineCounts = { lines: 0, lost: 0, doubled: 0, cut: 0, disordered: 0, details: [] };
+  const counts: LineCounts = { lines: 0, lost: 0, gaps: 0, doubled: 0, cut: 0, disordered: 0, details: [] };
   for (const path of [crash, join(scan, "steady")]) countLines(path, [join(path, "log/main")], counts);
   for (const line of counts.details.slice(0, 20)) console.error(line);
   if (others.some(({ what }) => what === "pipe")) notes.push("a service met a broken pipe");
@@ -611,6 +637,7 @@ async function crashing(settings: Settings): Promise<Counts> {
     starts: starts.length + failStarts,
     lines: counts.lines,
     lost: counts.lost,
+    gaps: counts.gaps,
     doubled: counts.doubled,
     cut: counts.cut,
     disordered: counts.disordered,
@@ -658,11 +685,11 @@ async function stubborn(settings: Settings): Promise<Counts> {
   const begin = performance.now();
   const code = await init.stop(RECOVERY_MS, 1500);
   const tookMs = performance.now() - begin;
-  if (code !== 0) notes.push(`svscan ended with ${code ?? "KILL: it did not stop"}`);
+  if (code !== 0) notes.push(`svscan ended with ${code}`);
   if (tookMs < 1400) notes.push(`svscan ended after ${Math.round(tookMs)} ms, before its service did`);
   const left = processesBelow(scan);
   init.close();
-  const counts: LineCounts = { lines: 0, lost: 0, doubled: 0, cut: 0, disordered: 0, details: [] };
+  const counts: LineCounts = { lines: 0, lost: 0, gaps: 0, doubled: 0, cut: 0, disordered: 0, details: [] };
   let starts = 0;
   let twice = 0;
   for (const name of names) {
@@ -681,6 +708,7 @@ async function stubborn(settings: Settings): Promise<Counts> {
     starts,
     lines: counts.lines,
     lost: counts.lost,
+    gaps: counts.gaps,
     doubled: counts.doubled,
     cut: counts.cut,
     disordered: counts.disordered,
@@ -708,7 +736,7 @@ async function diskFull(settings: Settings): Promise<Counts> {
   const kills = { ...noKills };
   const killed = new Set<string>();
   let left: ReturnType<typeof processesBelow> = [];
-  const counts: LineCounts = { lines: 0, lost: 0, doubled: 0, cut: 0, disordered: 0, details: [] };
+  const counts: LineCounts = { lines: 0, lost: 0, gaps: 0, doubled: 0, cut: 0, disordered: 0, details: [] };
   let starts = 0;
   let twice = 0;
   let killedWrongly = 0;
@@ -764,7 +792,7 @@ async function diskFull(settings: Settings): Promise<Counts> {
       await sleep(100);
     }
     const code = await ended;
-    if (code !== 0) notes.push(`svscan ended with ${code ?? "KILL: it did not stop"}`);
+    if (code !== 0) notes.push(`svscan ended with ${code}`);
     left = processesBelow(scan);
     for (const { pid } of left) process.kill(pid, "SIGKILL");
     init.close();
@@ -794,6 +822,7 @@ async function diskFull(settings: Settings): Promise<Counts> {
     starts,
     lines: counts.lines,
     lost: counts.lost,
+    gaps: counts.gaps,
     doubled: counts.doubled,
     cut: counts.cut,
     disordered: counts.disordered,
