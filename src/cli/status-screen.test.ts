@@ -54,6 +54,13 @@ test("one line a service and one for its log, aligned", () => {
   ]);
 });
 
+test("what a supervise that is gone has left says nothing of now", () => {
+  const gone = report("web", {}, { state: "unsupervised", isAsWanted: false, problem: "no supervise runs here", pid: 0 });
+  const lines = render(Number.POSITIVE_INFINITY, false, [gone]);
+  assert.equal(lines[2], "web   unsupervised  no supervise runs here");
+  assert.match(lines[3], /outrider svscan DIR/);
+});
+
 test("a terminal of any width gets lines that fit, with names and states for as long as there is room", () => {
   for (let columns = 1; columns < 130; columns++) {
     for (const hasColour of [false, true]) {

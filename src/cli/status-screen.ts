@@ -54,9 +54,9 @@ function cellsOf(name: string, report: ServiceReport, now: Date): string[] {
   return [
     name,
     state,
-    pid === 0 || (state === "unsupervised" && use === undefined) ? "" : String(pid),
-    since === undefined || (state === "unsupervised" && use === undefined) ? "" : duration(now.getTime() - since.getTime()),
-    starts === undefined ? "" : String(Math.max(0, starts - 1)),
+    pid === 0 ? "" : String(pid),
+    since === undefined || (state === "unsupervised" && pid === 0) ? "" : duration(now.getTime() - since.getTime()),
+    starts === undefined || (state === "unsupervised" && pid === 0) ? "" : String(Math.max(0, starts - 1)),
     use === undefined ? "" : size(use.residentBytes),
     use === undefined ? "" : percent(use.cpuPercent),
   ];
@@ -153,6 +153,8 @@ export function renderStatus(reports: readonly ServiceReport[], options: ScreenO
     const isLog = row.cells[NAME].startsWith("  ");
     lines.push(line(row.cells, row.note, (index) => (index === STATE ? row.colour : isLog ? "dim" : index === NAME ? "bold" : undefined), row.noteColour));
   }
+  if (reports.every((report) => report.state === "unsupervised"))
+    lines.push(paint("dim", fit("Nothing supervises them: outrider svscan DIR starts what is in DIR, outrider supervise DIR one service", columns)));
   if (kept.includes(5)) {
     const over = reports.flatMap((report) => [report.use, report.log?.use]).some((use) => use?.cpuOver === "interval")
       ? "since the last look"

@@ -292,7 +292,9 @@ export class Inspector {
       tree === undefined
         ? undefined
         : { residentBytes: tree.residentBytes, processes: tree.pids.length, ...this.#cpu(path, facts.pid, tree.cpuMs, table, now) };
-    const report = { ...facts, name, path, isAsWanted: problem === undefined, problem, use, log: undefined, logDirectories: [], lastLine: undefined };
+    // What a stale record names is nobody's any more.
+    const pid = facts.state === "unsupervised" && isAlive === false ? 0 : facts.pid;
+    const report = { ...facts, pid, name, path, isAsWanted: problem === undefined, problem, use, log: undefined, logDirectories: [], lastLine: undefined };
     return { report, pids: tree?.pids ?? [] };
   }
 
