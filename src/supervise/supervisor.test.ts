@@ -293,6 +293,7 @@ describe("supervise", { concurrency: 6 }, () => {
     const failed = await until(directory, (found) => found.state === "failed");
     assert.match(failed.reason ?? "", /ended 2 times within 60 seconds \(death-limit\), last: exit code 3/);
     assert.deepEqual([failed.starts, failed.want, failed.problems?.length], [2, "down", 2]);
+    assert.ok(failed.lastExit !== undefined && failed.lastExit.ranMs < 900, "how long it ran, without the second after a start");
     await supervise.said(/crashing\/limits: unknown limit "opnfiles"; there are allbytes/);
     await supervise.said(/crashing\/backoff: "soon" is not a number of seconds from 1 to 86400; going on without it/);
     await end(supervise);

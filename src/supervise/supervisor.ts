@@ -103,6 +103,7 @@ export class Supervisor {
   /** Neither a pause nor a schedule holds that start up: somebody asked for it. */
   #startAtOnce = false;
   #ended: End | undefined;
+  #endedAt: { readonly wall: Time; readonly clock: number } | undefined;
   /** The one command read but not yet obeyed. */
   #waiting: string | undefined;
   /** Commands of this process that wait for the end of the second. */
@@ -549,6 +550,7 @@ export class Supervisor {
 
   #noteEnd(end: End): void {
     this.#ended = end;
+    this.#endedAt = { wall: now(), clock: performance.now() };
     clearTimeout(this.#killTimer);
     this.#health?.close();
     this.#health = undefined;
@@ -593,13 +595,16 @@ export class Supervisor {
   #digest(end: End): void {
     const { base } = this.#directory;
     const isAdopted = this.#process?.isAdopted === true;
-    const ranMs = Math.round(performance.now() - this.#startedAt);
+    // A start's second may pass between the end and this.
+    const { wall, clock } = this.#endedAt ?? { wall: now(), clock: performance.now() };
+    this.#endedAt = undefined;
+    const ranMs = Math.max(0, Math.round(clock - this.#startedAt));
     this.#process = undefined;
     this.#pid = 0;
     this.#paused = false;
     this.#isStopping = false;
     this.#since = now();
-    this.#lastExit = { ...end, at: new Date(milliseconds(this.#since)).toISOString(), ranMs, ...(isAdopted && { adopted: true }) };
+    this.#lastExit = { ...end, at: new Date(milliseconds(wall)).toISOString(), ranMs, ...(isAdopted && { adopted: true }) };
     writeExit(base, ...endNumbers(end));
     this.#startWanted = this.#want === "up";
     const { deathLimit, every } = this.#settings;
