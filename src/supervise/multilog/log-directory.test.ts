@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
+import { type SpawnSyncReturns, spawnSync } from "node:child_process";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { LogDirectory } from "./log-directory.ts";
 import { Script } from "./script.ts";
 
@@ -75,4 +77,17 @@ test("a directory belongs to one writer", () => {
   const directory = fresh();
   new LogDirectory(directory, settings);
   assert.throws(() => new LogDirectory(directory, settings), /unable to lock directory/);
+});
+
+test("o prints selected lines whole and without their stamps, and a reader that goes away is no loss to the files", async () => {
+  const directory = fresh();
+  const long = "z".repeat(3000);
+  const run = (script: string): SpawnSyncReturns<string> => spawnSync("/bin/sh", ["-c", script], { encoding: "utf8", input: `one\n${long}\nsecret\nlast` });
+  const multilog = fileURLToPath(new URL("../../../bin/daemontools/multilog", import.meta.url));
+  const both = run(`exec ${multilog} t o '-* secret' ${directory} 's99999'`);
+  assert.deepEqual([both.status, both.stdout, both.stderr], [0, `one\n${long}\nsecret\nlast\n`, ""]);
+  assert.match(readFileSync(join(directory, "current"), "latin1"), /^@\w{24} one\n@\w{24} z{3000}\n@\w{24} last\n$/);
+  const gone = fresh();
+  assert.equal(run(`{ ${multilog} o ${gone}; echo $? >&2; } | exec sh -c 'exec <&-; sleep 0.2'`).stderr, "0\n");
+  assert.equal(readFileSync(join(gone, "current"), "latin1"), `one\n${long}\nsecret\nlast\n`);
 });

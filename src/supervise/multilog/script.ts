@@ -5,6 +5,7 @@ import { SuperviseError } from "../status-files.ts";
 import { stamp } from "../tai64n.ts";
 import { LogDirectory } from "./log-directory.ts";
 import { matches } from "./pattern.ts";
+import { StandardOutput } from "./standard-output.ts";
 import { untilDone } from "./trouble.ts";
 
 const NEWLINE = 0x0a;
@@ -23,7 +24,10 @@ type Action =
   | { readonly kind: "select" | "deselect"; readonly pattern: Uint8Array }
   | { readonly kind: "stderr" }
   | { readonly kind: "status"; readonly fd: number; readonly name: string }
-  | { readonly kind: "log"; readonly log: LogDirectory };
+  | { readonly kind: "log"; readonly log: Sink };
+
+/** Takes lines in pieces. */
+type Sink = Pick<LogDirectory, "append" | "appendByte" | "flush" | "rotateIfUsed" | "close">;
 
 /** A decimal number at the start of `text`, else 0. */
 function leadingNumber(text: string): number {
@@ -33,7 +37,7 @@ function leadingNumber(text: string): number {
 /** Lines in, files out. Everything is opened by the constructor, before any input may be read. */
 export class Script {
   readonly #actions: Action[] = [];
-  readonly #logs: LogDirectory[] = [];
+  readonly #logs: Sink[] = [];
   readonly #stamps: boolean;
   /** Every line goes to every log, unchanged. */
   readonly #isPlain: boolean;
@@ -42,7 +46,7 @@ export class Script {
   #headLength = 0;
   #isInLine = false;
   /** The line was longer than what the actions look at: these take the rest. */
-  #decided: LogDirectory[] | undefined;
+  #decided: Sink[] | undefined;
 
   constructor(script: readonly string[]) {
     let maxBytes = DEFAULT_SIZE;
@@ -80,10 +84,17 @@ export class Script {
           this.#actions.push({ kind: "log", log });
           break;
         }
+        case "o": {
+          // Ours: the original ignores it.
+          const log = new StandardOutput(this.#stamps ? STAMP_BYTES : 0);
+          this.#logs.push(log);
+          this.#actions.push({ kind: "log", log });
+          break;
+        }
         default: // `t` counts at the very front only; anything else means nothing
       }
     }
-    this.#isPlain = !this.#stamps && this.#actions.every((action) => action.kind === "log");
+    this.#isPlain = !this.#stamps && this.#actions.every((action) => action.kind === "log" && action.log instanceof LogDirectory);
   }
 
   get isInLine(): boolean {
@@ -141,9 +152,9 @@ export class Script {
   }
 
   /** Runs the actions over the first `length` bytes of the line; the logs that take it. */
-  #decide(length: number): LogDirectory[] {
+  #decide(length: number): Sink[] {
     const head = this.#head;
-    const logs: LogDirectory[] = [];
+    const logs: Sink[] = [];
     let isSelected = true;
     for (const action of this.#actions) {
       switch (action.kind) {
