@@ -21,6 +21,16 @@ export const VERBS: Readonly<Record<string, Verb>> = {
     load: async () => (await import("./reload.ts")).reload,
     flags: async () => (await import("./reload.ts")).FLAGS,
   },
+  ready: {
+    summary: "exit code 0 when a proxy takes traffic: for health checks",
+    load: async () => (await import("./drain.ts")).ready,
+    flags: async () => (await import("./drain.ts")).READY_FLAGS,
+  },
+  drain: {
+    summary: "take a proxy out of service without losing a request: for preStop hooks",
+    load: async () => (await import("./drain.ts")).drain,
+    flags: async () => (await import("./drain.ts")).DRAIN_FLAGS,
+  },
   status: {
     summary: "what runs, since when, how it ended last, what it uses, its last log line",
     words: "services",

@@ -60,7 +60,7 @@ Where each thing listens, PORT or ADDRESS:PORT; 0 or auto takes a free port:
 `;
 
 /** PORT, ADDRESS:PORT, [IPV6]:PORT, 0 or auto. */
-function parseEndpoint(text: string, host: string): Endpoint | undefined {
+export function parseEndpoint(text: string, host: string): Endpoint | undefined {
   const found = /^(?:(\[[0-9a-fA-F:.]+\]|[0-9.]+):)?([0-9]{1,5}|auto)$/.exec(text);
   if (found === null) return undefined;
   const port = found[2] === "auto" ? 0 : Number(found[2]);
