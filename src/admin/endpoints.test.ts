@@ -270,7 +270,7 @@ test("/runtime and /runtime_modify", async () => {
   assert.equal(usage.status, 400);
   assert.match(usage.body, /^usage: \/runtime_modify\?key1=value1/);
   const without = await ask(fakeServer("layered_runtime: {layers: [{name: base, static_layer: {a: 1}}]}"), "/runtime_modify?a=b");
-  assert.deepEqual([without.status, without.body], [503, "No admin layer specified"]);
+  assert.deepEqual([without.status, without.body], [503, "No admin layer specified: layered_runtime has no admin layer, which would hold these values"]);
 });
 
 test("/stats as text, by type, filter and use", async () => {

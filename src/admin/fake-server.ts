@@ -117,7 +117,7 @@ export function fakeServer(yaml = "", changes: Partial<AdminServer> = {}, admin 
     setLogLevels: (levels) => void calls.push(`levels ${levels.map((change) => change.join("=")).join(",")}`),
     modifyRuntime: (values) => {
       calls.push(`runtime ${JSON.stringify([...values])}`);
-      return runtime.modify(values);
+      runtime.modify(values);
     },
     drainListeners: (drain) => void calls.push(`drain ${JSON.stringify(drain)}`),
     setHealthFailed: (failed) => void calls.push(`health_failed ${failed}`),

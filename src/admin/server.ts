@@ -169,8 +169,8 @@ export interface AdminServer {
   flushStats(): Promise<void>;
   /** Sets levels on all threads. */
   setLogLevels(changes: readonly (readonly [Component, Level])[]): void;
-  /** "" removes a key's override. False: there is no admin layer. */
-  modifyRuntime(changes: ReadonlyMap<string, string>): boolean;
+  /** "" removes a key's override. Throws a RuntimeRefusal, having changed nothing. */
+  modifyRuntime(changes: ReadonlyMap<string, string>): void;
   drainListeners(drain: AdminDrain): void;
   setHealthFailed(failed: boolean): void;
   reopenLogs(): void;

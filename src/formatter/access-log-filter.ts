@@ -56,7 +56,7 @@ function compileComparison(message: ComparisonFilter | undefined, context: Compi
   const fallback = message?.value?.defaultValue ?? 0;
   const key = message?.value?.runtimeKey ?? "";
   const { runtime } = context;
-  const limit = key === "" ? () => fallback : () => runtime.snapshot.number(key, fallback);
+  const limit = key === "" ? () => fallback : () => runtime.snapshot.integer(key, fallback);
   switch (message?.op) {
     case 1:
       return (value) => value >= limit();

@@ -225,7 +225,7 @@ export function compileListener(message: Listener, context: CompileContext): Com
     connections: new SharedCount(message, context.options.concurrency, context.workerIndex),
     ignoresGlobalLimit: message.ignoreGlobalConnLimit,
     balance: compileBalance(message, context),
-    connectionLimit: () => context.runtime.snapshot.number(limitKey, Number.POSITIVE_INFINITY),
+    connectionLimit: () => context.runtime.snapshot.integer(limitKey, Number.POSITIVE_INFINITY),
     accessLog,
     logsAccess: accessLog !== noAccessLog,
     metadata,

@@ -43,7 +43,7 @@ export class GlobalLimit {
   }
 
   tryAdd(): boolean {
-    return this.#count.tryAdd(this.#limit ?? this.#runtime.snapshot.number(runtimeKey, Number.POSITIVE_INFINITY));
+    return this.#count.tryAdd(this.#limit ?? this.#runtime.snapshot.integer(runtimeKey, Number.POSITIVE_INFINITY));
   }
   remove(): void {
     this.#count.remove();

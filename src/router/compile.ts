@@ -808,7 +808,7 @@ class Compiler {
       const selected = value % total;
       let begin = 0;
       for (const entry of entries) {
-        const weight = usesRuntime ? context.runtime.snapshot.number(entry.runtimeKey, entry.weight) : entry.weight;
+        const weight = usesRuntime ? context.runtime.snapshot.integer(entry.runtimeKey, entry.weight) : entry.weight;
         const end = begin + weight;
         // Weights from runtime may add up to more than the total: the entry that goes past it takes the rest.
         if ((selected >= begin && selected < end) || end > total) return entry.route ?? entry.byHeader?.get(headers.get(entry.headerName) ?? "") ?? fallback;

@@ -1,13 +1,14 @@
 /**
  * layered_runtime on the main thread: layers in order, later ones win. Static layers from the bootstrap, disk layers from a folder
- * of small files, the admin layer from /runtime_modify. Values are parsed as Envoy does (numbers, booleans, else text).
+ * of small files, the admin layer from /runtime_modify.
+ * https://www.envoyproxy.io/docs/envoy/latest/configuration/operations/runtime
  */
-import { readdirSync, readFileSync, statSync } from "node:fs";
-import { join } from "node:path";
-import type { JsonObject, JsonValue } from "../config/message.ts";
-import type { LayeredRuntime } from "../config/schema/types/envoy.config.bootstrap.v3.d.ts";
-import type { Honours } from "../extensions/extension.ts";
-import { type Fraction, RuntimeSnapshot, type RuntimeValue } from "./runtime.ts";
+import type { Bootstrap, LayeredRuntime, RuntimeLayer_DiskLayer } from "../config/schema/types/envoy.config.bootstrap.v3.d.ts";
+import type { CompileContext, Honours } from "../extensions/extension.ts";
+import { getLogger } from "../log/log.ts";
+import { isFolder, readFolder, watchLinks } from "./disk-layer.ts";
+import { RuntimeSnapshot, type RuntimeValue } from "./runtime.ts";
+import { entryOfText, flatten, type RuntimeEntry } from "./values.ts";
 
 export const honours: Honours = {
   "envoy.config.bootstrap.v3.LayeredRuntime": "*",
@@ -16,36 +17,51 @@ export const honours: Honours = {
   "envoy.config.bootstrap.v3.RuntimeLayer.AdminLayer": "*",
 };
 
+const log = getLogger("runtime");
+
+type Entries = ReadonlyMap<string, RuntimeEntry>;
+
 interface Layer {
   readonly name: string;
-  readonly kind: "static" | "disk" | "admin";
-  values: Map<string, RuntimeValue>;
-  readonly folder?: string;
+  /** undefined: there is nothing to read now, and the layer does not exist. */
+  read(): Entries | undefined;
 }
 
-/** Disk layers read at most this many keys and bytes per file. */
-const maxDiskKeys = 10_000;
-const maxDiskValueBytes = 64 * 1024;
+/** Why /runtime_modify was refused. */
+export class RuntimeRefusal extends Error {}
+
+/** How often values were put together, and how. */
+export interface RuntimeLoads {
+  readonly success: number;
+  readonly error: number;
+  /** With two disk layers or more the later ones override the first. */
+  readonly overrideDirExists: number;
+  readonly overrideDirNotExists: number;
+}
 
 export class RuntimeLayers {
   readonly #layers: Layer[] = [];
+  readonly #roots: string[] = [];
+  #admin: Map<string, RuntimeEntry> | undefined;
+  #diskLayers = 0;
+  #failures = 0;
+  /** The layers that exist, as last read. */
+  #loaded: { readonly name: string; readonly entries: Entries }[] = [];
   #snapshot = new RuntimeSnapshot();
   #merged = new Map<string, RuntimeValue>();
+  readonly #loads = { success: 0, error: 0, overrideDirExists: 0, overrideDirNotExists: 0 };
 
   constructor(message: LayeredRuntime | undefined, serviceCluster = "") {
     // Without layered_runtime Envoy has an admin layer only.
-    if (message === undefined) this.#layers.push({ name: "admin", kind: "admin", values: new Map() });
-    for (const layer of message?.layers ?? []) {
-      const specifier = layer.layerSpecifier;
-      if (specifier.case === "staticLayer") this.#layers.push({ name: layer.name, kind: "static", values: flatten(specifier.value) });
-      else if (specifier.case === "adminLayer") this.#layers.push({ name: layer.name, kind: "admin", values: new Map() });
-      else if (specifier.case === "diskLayer") {
-        const { symlinkRoot, subdirectory, appendServiceCluster } = specifier.value;
-        const folder = join(symlinkRoot, subdirectory, appendServiceCluster ? serviceCluster : "");
-        this.#layers.push({ name: layer.name, kind: "disk", values: readFolder(folder), folder });
-      }
+    if (message === undefined) this.#addAdmin("admin");
+    for (const { name, layerSpecifier } of message?.layers ?? []) {
+      if (layerSpecifier.case === "staticLayer") {
+        const entries = flatten(layerSpecifier.value);
+        this.#layers.push({ name, read: () => entries });
+      } else if (layerSpecifier.case === "adminLayer") this.#addAdmin(name);
+      else if (layerSpecifier.case === "diskLayer") this.#addDisk(name, layerSpecifier.value, serviceCluster);
     }
-    this.#merge();
+    this.reload();
   }
 
   get snapshot(): RuntimeSnapshot {
@@ -56,117 +72,115 @@ export class RuntimeLayers {
     return this.#merged;
   }
   get numLayers(): number {
-    return this.#layers.length;
+    return this.#loaded.length;
   }
   get adminOverrides(): number {
-    return this.#layers.find((l) => l.kind === "admin")?.values.size ?? 0;
+    return this.#admin?.size ?? 0;
   }
-  get diskFolders(): string[] {
-    return this.#layers.flatMap((l) => (l.folder === undefined ? [] : [l.folder]));
-  }
-
-  /** Reads the disk layers again. */
-  reloadDisk(): void {
-    for (const layer of this.#layers) if (layer.folder !== undefined) layer.values = readFolder(layer.folder);
-    this.#merge();
+  get loads(): RuntimeLoads {
+    return this.#loads;
   }
 
-  /** Sets (or, with "", removes) keys of the admin layer. False where there is none. */
-  modify(changes: ReadonlyMap<string, string>): boolean {
-    const layer = this.#layers.find((l) => l.kind === "admin");
-    if (layer === undefined) return false;
-    for (const [key, value] of changes) {
-      if (value === "") layer.values.delete(key);
-      else layer.values.set(key, parseValue(value));
+  /** Calls `changed` after disk layers were replaced and read again. Returns what ends it. */
+  watch(changed: () => void): () => void {
+    return watchLinks(this.#roots, () => {
+      this.reload();
+      changed();
+    });
+  }
+
+  /** Reads the layers again. */
+  reload(): void {
+    this.#diskLayers = 0;
+    this.#failures = 0;
+    this.#loaded = this.#layers.flatMap((layer) => {
+      const entries = layer.read();
+      return entries === undefined ? [] : [{ name: layer.name, entries }];
+    });
+    const merged = new Map<string, RuntimeValue>();
+    for (const { entries } of this.#loaded) for (const [key, { value }] of entries) merged.set(key, value);
+    this.#merged = merged;
+    this.#snapshot = new RuntimeSnapshot(merged);
+    this.#loads[this.#failures === 0 ? "success" : "error"]++;
+    this.#loads[this.#diskLayers > 1 ? "overrideDirExists" : "overrideDirNotExists"]++;
+  }
+
+  /** Sets (or, with "", removes) keys of the admin layer: all of them, or none and it throws a RuntimeRefusal. */
+  modify(changes: ReadonlyMap<string, string>): void {
+    const admin = this.#admin;
+    if (admin === undefined) throw new RuntimeRefusal("No admin layer specified: layered_runtime has no admin layer, which would hold these values");
+    const read = [...changes].map(([key, text]) => {
+      try {
+        return [key, text === "" ? undefined : entryOfText(text)] as const;
+      } catch (error) {
+        throw new RuntimeRefusal(`the value of '${key}' is ${(error as Error).message}`);
+      }
+    });
+    for (const [key, entry] of read) {
+      if (entry === undefined) admin.delete(key);
+      else admin.set(key, entry);
     }
-    this.#merge();
-    return true;
+    this.reload();
   }
 
   /** The body of /runtime. */
   toJson(): { layers: string[]; entries: Record<string, { layer_values: string[]; final_value: string }> } {
     const entries: Record<string, { layer_values: string[]; final_value: string }> = {};
     for (const key of [...this.#merged.keys()].sort()) {
-      entries[key] = { layer_values: this.#layers.map((l) => print(l.values.get(key))), final_value: print(this.#merged.get(key)) };
+      const values = this.#loaded.map((layer) => layer.entries.get(key)?.raw);
+      entries[key] = { layer_values: values.map((raw) => raw ?? ""), final_value: values.findLast((raw) => raw !== undefined) ?? "" };
     }
-    return { layers: this.#layers.map((l) => l.name), entries };
+    return { layers: this.#loaded.map(({ name }) => name), entries };
   }
 
-  #merge(): void {
-    const merged = new Map<string, RuntimeValue>();
-    for (const layer of this.#layers) for (const [key, value] of layer.values) merged.set(key, value);
-    this.#merged = merged;
-    this.#snapshot = new RuntimeSnapshot(merged);
+  #addAdmin(name: string): void {
+    const entries = new Map<string, RuntimeEntry>();
+    this.#admin = entries;
+    this.#layers.push({ name, read: () => entries });
   }
-}
 
-function print(value: RuntimeValue | undefined): string {
-  if (value === undefined) return "";
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
-}
-
-function parseValue(text: string): RuntimeValue {
-  const trimmed = text.trim();
-  if (trimmed === "true") return true;
-  if (trimmed === "false") return false;
-  if (/^[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?$/.test(trimmed)) return Number(trimmed);
-  return text.replace(/\s+$/, "");
-}
-
-function flatten(struct: JsonObject): Map<string, RuntimeValue> {
-  const found = new Map<string, RuntimeValue>();
-  const walk = (prefix: string, value: JsonValue): void => {
-    if (value === null || Array.isArray(value)) return;
-    if (typeof value !== "object") {
-      found.set(prefix, typeof value === "string" ? parseValue(value) : value);
-      return;
-    }
-    const fraction = asFraction(value);
-    if (fraction !== undefined) {
-      found.set(prefix, fraction);
-      return;
-    }
-    for (const [key, inner] of Object.entries(value)) walk(prefix === "" ? key : `${prefix}.${key}`, inner);
-  };
-  walk("", struct);
-  return found;
-}
-
-const denominators: Record<string, number> = { HUNDRED: 100, TEN_THOUSAND: 10_000, MILLION: 1_000_000 };
-
-function asFraction(value: JsonObject): Fraction | undefined {
-  if (typeof value["numerator"] !== "number" || Object.keys(value).some((k) => k !== "numerator" && k !== "denominator")) return undefined;
-  const denominator = value["denominator"] === undefined ? 100 : denominators[String(value["denominator"])];
-  return denominator === undefined ? undefined : { numerator: value["numerator"], denominator };
-}
-
-function readFolder(folder: string): Map<string, RuntimeValue> {
-  const found = new Map<string, RuntimeValue>();
-  const walk = (path: string, prefix: string): void => {
-    let names: string[];
-    try {
-      names = readdirSync(path);
-    } catch {
-      return; // an absent folder is an empty layer, as in Envoy
-    }
-    for (const name of names) {
-      if (name.startsWith(".") || found.size >= maxDiskKeys) continue;
-      const at = join(path, name);
-      const key = prefix === "" ? name : `${prefix}.${name}`;
-      try {
-        const info = statSync(at);
-        if (info.isDirectory()) walk(at, key);
-        else if (info.isFile() && info.size <= maxDiskValueBytes) {
-          const lines = readFileSync(at, "utf8")
-            .split("\n")
-            .filter((line) => !line.startsWith("#"));
-          found.set(key, parseValue(lines.join("\n")));
+  #addDisk(name: string, { symlinkRoot, subdirectory, appendServiceCluster }: RuntimeLayer_DiskLayer, serviceCluster: string): void {
+    const folder = `${symlinkRoot}/${subdirectory}${appendServiceCluster ? `/${serviceCluster}` : ""}`;
+    this.#roots.push(symlinkRoot);
+    this.#layers.push({
+      name,
+      read: () => {
+        if (!isFolder(folder)) return undefined;
+        try {
+          const entries = readFolder(folder);
+          this.#diskLayers++;
+          return entries;
+        } catch (error) {
+          this.#failures++;
+          log.warning(`error loading runtime values for layer ${name} from disk: ${(error as Error).message}`);
+          return undefined;
         }
-      } catch {
-        // A file that vanished between listing and reading is absent.
-      }
-    }
-  };
-  walk(folder, "");
-  return found;
+      },
+    });
+  }
+}
+
+/** What Envoy refuses of layered_runtime. */
+export function checkLayeredRuntime(bootstrap: Bootstrap, context: CompileContext): void {
+  const names = new Set<string>();
+  let admins = 0;
+  for (const layer of bootstrap.layeredRuntime?.layers ?? []) {
+    const { name, layerSpecifier } = layer;
+    if (names.has(name)) context.report(layer, "name", { code: "OR3060", text: `Duplicate layer name: ${name}`, hint: "give each layer a name of its own" });
+    names.add(name);
+    if (layerSpecifier.case === "adminLayer" && ++admins > 1)
+      context.report(layer, "admin_layer", {
+        code: "OR3060",
+        text: "Too many admin layers specified in LayeredRuntime, at most one may be specified",
+        hint: "remove this one",
+      });
+    if (layerSpecifier.case === "staticLayer")
+      flatten(layerSpecifier.value, (key) =>
+        context.report(layer, "static_layer", {
+          code: "OR3060",
+          text: `Invalid runtime entry value for ${key}`,
+          hint: "a value is a number, true or false, a text, or a fraction with a numerator and a denominator",
+        }),
+      );
+  }
 }

@@ -18,9 +18,12 @@ export class RuntimeSnapshot {
   /** A number; anything else under the key counts as unset. */
   number(key: string, fallback: number): number {
     const value = key === "" ? undefined : this.#values.get(key);
-    if (typeof value === "number") return value;
-    if (typeof value === "string" && value !== "" && Number.isFinite(Number(value))) return Number(value);
-    return fallback;
+    return typeof value === "number" ? value : fallback;
+  }
+  /** A whole number from 0 on: fractions are cut off; negative numbers, and what is no number, count as unset. */
+  integer(key: string, fallback: number): number {
+    const value = key === "" ? undefined : this.#values.get(key);
+    return typeof value === "number" && value >= 0 ? Math.trunc(value) : fallback;
   }
   boolean(key: string, fallback: boolean): boolean {
     const value = key === "" ? undefined : this.#values.get(key);
@@ -29,16 +32,14 @@ export class RuntimeSnapshot {
     if (value === "false") return false;
     return fallback;
   }
-  /** Whether `random` (a uint32 or larger integer) falls into the fraction; a key that holds a number N means N of 100. */
+  /** Whether `random` (a uint32 or larger integer) falls into the fraction; a key that holds a whole number N means N of 100. */
   featureEnabled(key: string, fallback: Fraction, random: number): boolean {
     let { numerator, denominator } = fallback;
     const value = key === "" ? undefined : this.#values.get(key);
-    if (typeof value === "number") {
-      numerator = value;
+    if (typeof value === "number" && value >= 0) {
+      numerator = Math.trunc(value);
       denominator = 100;
-    } else if (value === false) return false;
-    else if (value === true) return true;
-    else if (typeof value === "object") ({ numerator, denominator } = value);
+    } else if (typeof value === "object") ({ numerator, denominator } = value);
     if (numerator <= 0) return false;
     if (numerator >= denominator) return true;
     return random % denominator < numerator;

@@ -13,7 +13,7 @@ import type { Honours } from "../extensions/extension.ts";
 import { compileListener } from "../listener/compile.ts";
 import { compileApplicationLogConfig } from "../log/system-log.ts";
 import { TimerWheel } from "../net/timer-wheel.ts";
-import { RuntimeLayers } from "../runtime/layers.ts";
+import { checkLayeredRuntime, RuntimeLayers } from "../runtime/layers.ts";
 import { StatsStore } from "../stats/stats.ts";
 import { checkStatsConfig } from "../stats/stats-config.ts";
 import { compileCluster } from "../upstream/compile.ts";
@@ -61,7 +61,7 @@ export async function prepare(options: Options): Promise<PrepareResult> {
   );
   findings.push(...checkSemantics(bootstrap, loaded.locate));
 
-  const runtime = new RuntimeLayers(bootstrap.layeredRuntime, options.serviceCluster);
+  const runtime = new RuntimeLayers(bootstrap.layeredRuntime, bootstrap.node?.cluster ?? "");
   const node = { id: bootstrap.node?.id ?? "", cluster: bootstrap.node?.cluster ?? "", zone: bootstrap.node?.locality?.zone ?? "" };
   const headerPrefix = bootstrap.headerPrefix === "" ? "x-envoy" : bootstrap.headerPrefix;
   const clusters = bootstrap.staticResources?.clusters ?? [];
@@ -84,6 +84,7 @@ export async function prepare(options: Options): Promise<PrepareResult> {
   for (const listener of bootstrap.staticResources?.listeners ?? []) compileListener(listener, context);
   if (admin !== undefined) compileListener(admin, context);
   checkStatsConfig(bootstrap, context);
+  checkLayeredRuntime(bootstrap, context);
   const logFormat = compileApplicationLogConfig(bootstrap.applicationLogConfig, context, options.logFormatSet);
   findings.push(...context.findings);
 

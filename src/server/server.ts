@@ -176,6 +176,7 @@ export class Server {
     this.#eventLoops = compileEventLoops(bootstrap, this.options.concurrency);
     this.#globalLimit = compileGlobalLimit(bootstrap, this.options.concurrency);
     this.#runtime = new RuntimeLayers(bootstrap.layeredRuntime, bootstrap.node?.cluster ?? "");
+    this.onStop(this.#runtime.watch(() => this.#onRuntime()));
     this.#updateServerStats();
 
     this.#state = "INITIALIZING";
@@ -256,11 +257,15 @@ export class Server {
     this.#toWorkers({ type: "log_levels", levels: changes });
   }
 
-  modifyRuntime(changes: ReadonlyMap<string, string>): boolean {
-    if (!this.#runtime.modify(changes)) return false;
+  /** Throws a RuntimeRefusal, having changed nothing. */
+  modifyRuntime(changes: ReadonlyMap<string, string>): void {
+    this.#runtime.modify(changes);
+    this.#onRuntime();
+  }
+
+  #onRuntime(): void {
     this.#toWorkers({ type: "runtime", values: this.#runtime.merged });
     this.#updateServerStats();
-    return true;
   }
 
   reopenLogs(): void {

@@ -56,7 +56,6 @@ const zeroCounters = [
   "listener_manager.listener_create_failure",
   "listener_manager.listener_in_place_updated",
   "runtime.deprecated_feature_use",
-  "runtime.override_dir_exists",
   "envoy.overload_actions.reset_high_memory_stream.count",
 ] as const;
 
@@ -79,14 +78,13 @@ export function serverStats(store: StatsStore, versionOverride = 0): ServerStats
   const listenerStopped = manager.counter("listener_stopped");
   const loadSuccess = runtime.counter("load_success");
   const loadError = runtime.counter("load_error");
+  const overrideFolder = runtime.counter("override_dir_exists");
   const noOverrideFolder = runtime.counter("override_dir_not_exists");
+  let counted = { success: 0, error: 0, overrideDirExists: 0, overrideDirNotExists: 0 };
   const initialization = server.histogram("initialization_time_ms", "ms");
   let announced = false;
   let watchdogs = 0;
   let listeners = 0;
-  loadSuccess.inc();
-  void loadError;
-  noOverrideFolder.inc();
   for (const name of ["total_listeners_warming", "total_listeners_draining", "total_filter_chains_draining", "workers_pinned"]) set(manager, name, 0);
   set(server, "compilation_settings.fips_mode", 0);
   set(server, "days_until_first_cert_expiring", noCertificate);
@@ -114,6 +112,12 @@ export function serverStats(store: StatsStore, versionOverride = 0): ServerStats
         server.counter(`worker_${watchdogs}.watchdog_mega_miss`);
         server.counter(`worker_${watchdogs}.watchdog_miss`);
       }
+      const { loads } = state.runtime;
+      loadSuccess.add(loads.success - counted.success);
+      loadError.add(loads.error - counted.error);
+      overrideFolder.add(loads.overrideDirExists - counted.overrideDirExists);
+      noOverrideFolder.add(loads.overrideDirNotExists - counted.overrideDirNotExists);
+      counted = { ...loads };
       set(runtime, "num_keys", state.runtime.merged.size);
       set(runtime, "num_layers", state.runtime.numLayers);
       set(runtime, "admin_overrides_active", state.runtime.adminOverrides > 0 ? 1 : 0);

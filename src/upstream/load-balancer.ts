@@ -120,7 +120,7 @@ export class LoadBalancer {
   }
 
   #readPanicThreshold(): number {
-    return Math.min(100, this.#options.runtime.snapshot.number("upstream.healthy_panic_threshold", this.#settings.panicThresholdPercent));
+    return Math.min(100, this.#options.runtime.snapshot.integer("upstream.healthy_panic_threshold", this.#settings.panicThresholdPercent));
   }
 
   #randomHash(): bigint {

@@ -173,7 +173,7 @@ export class MainCluster {
     const { snapshot } = this.#options.runtime;
     const threads = this.#options.concurrency;
     for (const { scope, limits, priority, keys } of this.#breakers) {
-      const max = [limits.maxConnections, limits.maxPendingRequests, limits.maxRequests, limits.maxRetries].map((limit, i) => snapshot.number(keys[i], limit));
+      const max = [limits.maxConnections, limits.maxPendingRequests, limits.maxRequests, limits.maxRetries].map((limit, i) => snapshot.integer(keys[i], limit));
       const used = resourceNames.map((_, i) => readCells(this.cells, priority, i, threads));
       ["cx_open", "rq_pending_open", "rq_open", "rq_retry_open"].forEach((name, i) => {
         // A breaker with a limit of 0 never opens: nothing was ever let in.

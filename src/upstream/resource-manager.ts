@@ -70,7 +70,7 @@ export class CellsResourceManager implements ResourceManager {
     const cells = this.#cells;
     let sum = 0;
     for (let i = 0; i < this.#threads; i++) sum += cells[at + i];
-    if (sum >= this.#runtime.snapshot.number(this.#keys[resource], limit)) return false;
+    if (sum >= this.#runtime.snapshot.integer(this.#keys[resource], limit)) return false;
     cells[at + this.#thread]++;
     return true;
   }
@@ -117,7 +117,7 @@ export class CellsResourceManager implements ResourceManager {
       const active = this.#sum(requests) + this.#sum(pending);
       limit = Math.max(
         Math.floor((active * snapshot.number(this.#budgetKeys[0], budget.percent)) / 100),
-        snapshot.number(this.#budgetKeys[1], budget.minConcurrency),
+        snapshot.integer(this.#budgetKeys[1], budget.minConcurrency),
       );
     }
     if (this.#take(retries, limit)) return true;

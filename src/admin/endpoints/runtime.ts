@@ -1,4 +1,5 @@
 /** /runtime and /runtime_modify. */
+import { RuntimeRefusal } from "../../runtime/layers.ts";
 import { type AdminEndpoint, json, ok, text } from "../request.ts";
 
 export const runtime: AdminEndpoint = {
@@ -29,7 +30,12 @@ export const runtimeModify: AdminEndpoint = {
       if (key.length > maxKeyLength) return text("key too long\n", 400);
       if (!changes.has(key)) changes.set(key, value);
     }
-    if (!server.modifyRuntime(changes)) return text("No admin layer specified", 503);
+    try {
+      server.modifyRuntime(changes);
+    } catch (error) {
+      if (error instanceof RuntimeRefusal) return text(error.message, 503);
+      throw error;
+    }
     return ok;
   },
 };

@@ -90,7 +90,7 @@ export class RetryState {
     let statusCodes = policy?.retriableStatusCodes ?? [];
     let headerTests = policy?.retriableHeaders ?? [];
     if (policy === undefined || policy.defaultBackOff) {
-      const base = Math.max(1, options.runtime.snapshot.number("upstream.base_retry_backoff_ms", 25));
+      const base = Math.max(1, options.runtime.snapshot.integer("upstream.base_retry_backoff_ms", 25));
       this.#nextIntervalMs = base;
       this.#maxIntervalMs = base * 10;
     } else {
