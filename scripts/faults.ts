@@ -898,6 +898,7 @@ const COLUMNS = [
   "starts",
   "lines",
   "lost",
+  "gaps",
   "doubled",
   "cut",
   "disordered",
