@@ -15,7 +15,7 @@ COPY package.json package-lock.json ./
 COPY tools tools
 RUN npm ci --ignore-scripts --no-audit --no-fund
 COPY . .
-RUN npm pack --pack-destination /tmp
+RUN npm pack --silent --pack-destination /tmp
 RUN npm install --prefix /opt/outrider --omit=dev --ignore-scripts --no-audit --no-fund /tmp/outrider-*.tgz
 
 FROM debian:bookworm-slim AS apache

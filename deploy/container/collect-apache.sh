@@ -1,9 +1,10 @@
 #!/bin/sh
-# Gathers Apache in a folder: the server, the modules that the image's httpd.conf loads, the libraries that its base has not, and their licences.
+# Gathers Apache in a folder: the server, modules for serving files (log_config and unixd are compiled in), the libraries that the image's base has
+# not, and their licences.
 # The Debian package would bring Perl and ICU along, which serving files needs none of: 100 MB.
 set -eu
 out=$1
-modules="mpm_event authz_core unixd log_config dir mime autoindex reqtimeout headers deflate filter setenvif remoteip"
+modules="mpm_event authz_core dir mime autoindex reqtimeout headers deflate filter setenvif remoteip"
 
 before=$(mktemp)
 find /usr/lib -name '*.so*' | sort >"$before"
@@ -16,8 +17,11 @@ take() {
   mkdir -p "$(dirname "$target")"
   cp -L "$1" "$target"
 }
+# The package may know its file as /lib/... or as /usr/lib/...
 licence() {
-  for package in $(dpkg -S "$(readlink -f "$1")" | sed 's/:.*//'); do take "/usr/share/doc/$package/copyright"; done
+  file=$(readlink -f "$1")
+  package=$(dpkg -S "$file" 2>/dev/null || dpkg -S "${file#/usr}")
+  take "/usr/share/doc/${package%%:*}/copyright"
 }
 
 set -- /usr/sbin/apache2

@@ -82,6 +82,7 @@ def ignore(folder, names):
 def base_images(work):
     debian = os.path.join(work, "debian")
     options = [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("doc", "man", "locale", "info")]
+    options.append("--dpkgopt=path-include=/usr/share/doc/*/copyright")
     # Only what Debian calls required, and apt: what the slim image has.
     merged = ["--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr", "--include=usr-is-merged"]
     run("mmdebstrap", "--quiet", "--variant=apt", *merged, *options, "bookworm", debian, stderr=subprocess.DEVNULL)
