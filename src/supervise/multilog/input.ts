@@ -9,6 +9,8 @@ import { Socket } from "node:net";
 
 /** At most this much is lost by a kill -9. */
 const READ_BYTES = 65536;
+/** What has gathered for one that begins is read in growing pieces: its first ones take it longest, and a kill in that time loses the piece. */
+const FIRST_READ_BYTES = 2048;
 
 function reopen(): number {
   try {
@@ -58,9 +60,11 @@ export function readInput(onBytes: (bytes: Buffer) => void, onEnd: (error?: unkn
       if (!isStopped) onEnd();
     });
   };
+  let piece = Math.min(FIRST_READ_BYTES, buffer.length);
   // The end of a named pipe that is opened after its last writer has gone is never told: it is there to be read, behind what is left in the pipe.
   const readUntilEmpty = (): void => {
-    first = readNow(fd, buffer);
+    first = readNow(fd, buffer.subarray(0, piece));
+    piece = Math.min(2 * piece, buffer.length);
     if (first === undefined) listen();
     else if (first.length === 0) setImmediate(() => isStopped || onEnd());
     else
