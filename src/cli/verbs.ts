@@ -31,6 +31,11 @@ export const VERBS: Readonly<Record<string, Verb>> = {
     load: async () => (await import("./drain.ts")).drain,
     flags: async () => (await import("./drain.ts")).DRAIN_FLAGS,
   },
+  k8s: {
+    summary: "write Kubernetes manifests for a web server with the proxy as a native sidecar",
+    load: async () => (await import("./k8s.ts")).k8s,
+    flags: async () => (await import("./k8s.ts")).FLAGS,
+  },
   status: {
     summary: "what runs, since when, how it ended last, what it uses, its last log line",
     words: "services",
