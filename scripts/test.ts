@@ -4,7 +4,7 @@ import { globSync } from "node:fs";
 import { availableParallelism } from "node:os";
 
 const wanted = process.argv.slice(2);
-const files = ["src/**/*.test.ts", "test/**/*.test.ts", "scripts/**/*.test.ts", "examples/**/*.test.ts"]
+const files = ["src/**/*.test.ts", "deploy/**/*.test.ts", "scripts/**/*.test.ts", "examples/**/*.test.ts"]
   .flatMap((pattern) => globSync(pattern))
   .filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)))
   .sort();
