@@ -7,6 +7,7 @@ import { honours as globalLimitHonours } from "../listener/global-limit.ts";
 import { honours as systemLogHonours } from "../log/system-log.ts";
 import { routingHonours } from "../router/honours.ts";
 import { honours as runtimeHonours } from "../runtime/layers.ts";
+import { honours as sinkHonours } from "../stats/sinks/sink.ts";
 import { honours as statsHonours } from "../stats/stats-config.ts";
 import { upstreamHonours } from "../upstream/compile.ts";
 import type { Honours } from "./extension.ts";
@@ -54,6 +55,7 @@ export const coreHonours: readonly Honours[] = [
   listenerHonours,
   globalLimitHonours,
   statsHonours,
+  sinkHonours,
   ...upstreamHonours,
   ...routingHonours,
 ];

@@ -14,6 +14,7 @@ import type { LogSink } from "../log/log.ts";
 import type { Connection, ReadFilter } from "../net/connection.ts";
 import type { TimerWheel } from "../net/timer-wheel.ts";
 import type { Runtime } from "../runtime/runtime.ts";
+import type { StatsSinkExtension } from "../stats/sinks/sink.ts";
 import type { StatsScope, StatsStore } from "../stats/stats.ts";
 import type { ThreadLocalClusters } from "../upstream/upstream.ts";
 
@@ -117,6 +118,7 @@ export interface Extension {
   readonly accessLogFilter?: { compile(message: AnyMessage, context: CompileContext): (context: FormatContext) => boolean };
   readonly transportSocket?: TransportSocketExtension;
   readonly formatter?: { compile(message: AnyMessage, context: CompileContext): FormatterCommandParser };
+  readonly statsSink?: StatsSinkExtension;
   /** Members of smaller categories; each category documents its own in the module that asks for it. */
   readonly other?: Readonly<Record<string, unknown>>;
 }

@@ -157,6 +157,25 @@ export const extensions: readonly ExtensionRow[] = [
     messages: ["envoy.extensions.path.rewrite.uri_template.v3.UriTemplateRewriteConfig"],
     load: () => import("./path/rewrite/uri_template/config.ts"),
   },
+  // ---- where statistics are sent
+  {
+    name: "envoy.stat_sinks.statsd",
+    category: "envoy.stats_sinks",
+    messages: ["envoy.config.metrics.v3.StatsdSink"],
+    load: () => import("./stat_sinks/statsd/config.ts"),
+  },
+  {
+    name: "envoy.stat_sinks.dog_statsd",
+    category: "envoy.stats_sinks",
+    messages: ["envoy.config.metrics.v3.DogStatsdSink"],
+    load: () => import("./stat_sinks/dog_statsd/config.ts"),
+  },
+  {
+    name: "envoy.stat_sinks.graphite_statsd",
+    category: "envoy.stats_sinks",
+    messages: ["envoy.extensions.stat_sinks.graphite_statsd.v3.GraphiteStatsdSink"],
+    load: () => import("./stat_sinks/graphite_statsd/config.ts"),
+  },
   // ---- what the overload manager watches
   {
     name: "envoy.resource_monitors.global_downstream_max_connections",

@@ -14,6 +14,7 @@ import { compileListener } from "../listener/compile.ts";
 import { compileApplicationLogConfig } from "../log/system-log.ts";
 import { TimerWheel } from "../net/timer-wheel.ts";
 import { checkLayeredRuntime, RuntimeLayers } from "../runtime/layers.ts";
+import { compileSinks } from "../stats/sinks/sink.ts";
 import { StatsStore } from "../stats/stats.ts";
 import { checkStatsConfig } from "../stats/stats-config.ts";
 import { compileCluster } from "../upstream/compile.ts";
@@ -85,6 +86,7 @@ export async function prepare(options: Options): Promise<PrepareResult> {
   if (admin !== undefined) compileListener(admin, context);
   checkStatsConfig(bootstrap, context);
   checkLayeredRuntime(bootstrap, context);
+  compileSinks(bootstrap, context);
   const logFormat = compileApplicationLogConfig(bootstrap.applicationLogConfig, context, options.logFormatSet);
   findings.push(...context.findings);
 

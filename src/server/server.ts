@@ -15,6 +15,7 @@ import { durationMs } from "../config/message.ts";
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
 import { checkSupported } from "../config/supported.ts";
 import { coreHonours } from "../extensions/core-honours.ts";
+import type { LogWriter } from "../extensions/extension.ts";
 import { compileListener } from "../listener/compile.ts";
 import { compileGlobalLimit, type GlobalLimitSettings } from "../listener/global-limit.ts";
 import { WorkerListener } from "../listener/listener.ts";
@@ -25,6 +26,7 @@ import { TimerWheel } from "../net/timer-wheel.ts";
 import { RuntimeLayers } from "../runtime/layers.ts";
 import { StatsAggregate } from "../stats/aggregate.ts";
 import { type ServerStats, serverStats } from "../stats/core-stats.ts";
+import { compileSinks, type StatsSink } from "../stats/sinks/sink.ts";
 import { StatsStore } from "../stats/stats.ts";
 import { compileStatsMatcher } from "../stats/stats-config.ts";
 import { compileCluster } from "../upstream/compile.ts";
@@ -100,6 +102,8 @@ export class Server {
   #listenersStopped: { readonly inboundOnly: boolean } | undefined;
   #listenerAddresses = new Map<string, string>();
   #flushTimer: NodeJS.Timeout | undefined;
+  #sinks: readonly StatsSink[] = [];
+  #flushing = false;
   #lastUpdated = new Date();
   #stopping = false;
   #eventLoops: EventLoopSettings | undefined;
@@ -186,6 +190,10 @@ export class Server {
       runtime: this.#runtime,
       concurrency: this.options.concurrency,
       onUpdate: (update) => this.#toWorkers({ type: "hosts", update }),
+      onHealth: (cluster) => this.#toWorkers({ type: "host_health", cluster }),
+      onHealthFailure: (cluster, host) => this.#toWorkers({ type: "host_failed", cluster, host }),
+      readStat: (name) => this.aggregate.value(name),
+      outlierLog: this.#openOutlierLog(bootstrap.clusterManager?.outlierDetection?.eventLogPath ?? ""),
       setText: (name, value) => this.aggregate.setText(name, value),
       check: (message, locate) =>
         checkSupported(message, coreHonours, locate, {
@@ -194,6 +202,7 @@ export class Server {
         }),
     });
     const context = this.#mainContext(prepared);
+    this.#startSinks(prepared, context);
     for (const cluster of bootstrap.staticResources?.clusters ?? []) this.#clusters.add(compileCluster(cluster, context));
     const compiled = this.#startWorkers();
     if (beforeAdmin) await beforeAdmin();
@@ -283,6 +292,7 @@ export class Server {
   async flushStats(): Promise<void> {
     this.#updateServerStats();
     await this.#flushHistograms();
+    await this.#flushSinks();
   }
 
   /** Asks the workers for their histograms and merges when all have answered (or a second has passed). */
@@ -293,9 +303,31 @@ export class Server {
     ]);
     // The main thread's own: initialization time, the admin interface.
     this.#mainStats.recordHistograms(
-      this.stats.histograms.filter((histogram) => !histogram.isEmpty).map((histogram) => [histogram.name, histogram.unit, histogram.take()] as const),
+      this.stats.histograms
+        .filter((histogram) => !histogram.isEmpty)
+        .map((histogram) => [histogram.name, histogram.unit, histogram.take(), histogram.takeValues()] as const),
     );
     this.aggregate.flush();
+  }
+
+  /** All sinks get the same picture. */
+  async #flushSinks(): Promise<void> {
+    if (this.#sinks.length === 0) return;
+    this.#clusters?.refresh();
+    const picture = this.aggregate.takePicture();
+    await Promise.all(this.#sinks.map((sink) => sink.flush(picture)));
+  }
+
+  #startSinks(prepared: Prepared, context: ServingContext): void {
+    const environment = {
+      // Connections belong to workers; one of them is enough.
+      sendToCluster: (cluster: string, text: string) => {
+        if (this.#state === "LIVE") this.#workers[0].send({ type: "sink_text", cluster, text });
+      },
+      warn: (text: string) => log.warning(text),
+    };
+    this.#sinks = compileSinks(prepared.bootstrap, context).map((factory) => factory(environment));
+    if (this.#sinks.length > 0) this.stats.keepValues();
   }
 
   async stopAdmin(): Promise<void> {
@@ -308,7 +340,11 @@ export class Server {
     if (this.#stopping) return;
     this.#stopping = true;
     log.info("shutting down server instance");
-    if (this.#flushTimer !== undefined) clearInterval(this.#flushTimer);
+    if (this.#flushTimer !== undefined) {
+      clearInterval(this.#flushTimer);
+      // What sinks have not been told yet.
+      if (this.#sinks.length > 0) await this.flushStats();
+    }
     for (const callback of this.#stopCallbacks) callback();
     const workers = this.#workers;
     for (const link of workers) {
@@ -317,6 +353,7 @@ export class Server {
     }
     await Promise.race([Promise.all(workers.map((link) => link.gone)), new Promise((resolve) => setTimeout(resolve, 5000).unref())]);
     await Promise.all(workers.map((link) => link.terminate()));
+    for (const sink of this.#sinks) sink.close();
     this.#clusters?.close();
     await this.stopAdmin();
     this.#timers.stop();
@@ -348,6 +385,15 @@ export class Server {
     );
   }
 
+  #openOutlierLog(path: string): LogWriter | undefined {
+    if (path === "") return undefined;
+    try {
+      return this.#logs?.open({ kind: "file", path });
+    } catch (error) {
+      throw new StartError(`cannot open the log of outlier detection (cluster_manager.outlier_detection.event_log_path): ${(error as Error).message}`);
+    }
+  }
+
   #workerConfig(prepared: Prepared): WorkerConfig {
     return {
       listeners: prepared.bootstrap.staticResources?.listeners ?? [],
@@ -377,6 +423,7 @@ export class Server {
       fileFlushIntervalMs: this.options.fileFlushIntervalMs,
       fileFlushMinBytes: this.options.fileFlushMinSizeKb * 1024,
       statsConfig: prepared.bootstrap.statsConfig,
+      keepsValues: this.#sinks.length > 0,
       drainTimeMs: this.options.drainTimeS * 1000,
       drainStrategy: this.options.drainStrategy,
       eventLoops: this.#eventLoops as EventLoopSettings,
@@ -499,6 +546,7 @@ export class Server {
       if (this.#onListenFailed) this.#onListenFailed(error);
       else log.error(error.message);
     }
+    if (message.type === "host_event") this.#clusters?.hostEvent(message.cluster, message.host, message.event);
     if (message.type === "hosts_used") this.#clusters?.hostsUsed(message.cluster, message.fresh, message.used);
     const at = this.#waiting.findIndex((w) => w.link === link && w.type === message.type);
     if (at >= 0) this.#waiting.splice(at, 1)[0].resolve(message);
@@ -510,9 +558,20 @@ export class Server {
     this.#serverStats?.listeners_stopped();
   }
 
+  /** The timer's flush; one that meets the one before still at work is left out. */
   #flush(): void {
+    if (this.#flushing) {
+      this.stats.counter("server.dropped_stat_flushes").inc();
+      return;
+    }
+    this.#flushing = true;
+    // With stats_flush_on_admin, sinks hear only when the admin interface is asked.
+    const forSinks = this.#prepared?.bootstrap.statsFlush.case !== "statsFlushOnAdmin";
     this.#updateServerStats();
-    void this.#flushHistograms();
+    const done = forSinks ? this.#flushHistograms().then(() => this.#flushSinks()) : this.#flushHistograms();
+    void done.finally(() => {
+      this.#flushing = false;
+    });
   }
 
   /** Gauges that are read, not counted. */

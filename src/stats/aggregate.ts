@@ -5,12 +5,16 @@
 import type { Bootstrap } from "../config/schema/types/envoy.config.bootstrap.v3.d.ts";
 import { type BucketRule, compileBuckets, defaultBounds } from "./buckets.ts";
 import { Distribution } from "./log-linear.ts";
-import type { HistogramUnit, StatKind, StatsListener } from "./stats.ts";
+import type { StatsPicture } from "./sinks/sink.ts";
+import type { HistogramUnit, KeptValues, StatKind, StatsListener } from "./stats.ts";
 import { compileTags, type TagRules } from "./tags.ts";
 
 /** How a thread's store is tied in. */
 export interface ThreadLink extends StatsListener {
-  recordHistograms(batch: Iterable<readonly [name: string, unit: HistogramUnit, bins: Iterable<readonly [number, number]>]>): void;
+  /** `kept`: the values themselves, where they are kept. */
+  recordHistograms(
+    batch: Iterable<readonly [name: string, unit: HistogramUnit, bins: Iterable<readonly [number, number]>, kept?: KeptValues | undefined]>,
+  ): void;
   /** The thread is gone: what it counted stays, its gauges go. */
   detach(): void;
 }
@@ -43,6 +47,8 @@ class Scalar {
   readonly slots: Slot[] = [];
   /** What detached threads had counted, less what a reset took away. */
   base = 0;
+  /** The value when the last picture was taken. */
+  pictured = 0;
   wasUsed = false;
   constructor(name: string, kind: "counter" | "gauge") {
     this.name = name;
@@ -87,6 +93,7 @@ export class StatsAggregate {
   readonly #histograms = new Map<string, Merged>();
   #sortedScalars: readonly Scalar[] | undefined = undefined;
   #sortedHistograms: readonly Merged[] | undefined = undefined;
+  #kept: StatsPicture["histograms"][number][] = [];
   #tags: TagRules = compileTags(undefined, []);
   #buckets: readonly BucketRule[] = [];
 
@@ -107,7 +114,10 @@ export class StatsAggregate {
         mine.push(scalar);
       },
       recordHistograms: (batch) => {
-        for (const [name, unit, bins] of batch) this.#histogram(name, unit).pending.add(bins);
+        for (const [name, unit, bins, kept] of batch) {
+          this.#histogram(name, unit).pending.add(bins);
+          if (kept !== undefined && kept.seen > 0) this.#kept.push({ name, unit, ...kept });
+        }
       },
       detach: () => {
         for (const scalar of mine) {
@@ -181,7 +191,31 @@ export class StatsAggregate {
 
   resetCounters(): void {
     // Threads go on counting; what they have so far is taken off.
-    for (const scalar of this.#scalars.values()) if (scalar.kind === "counter") scalar.base -= scalar.value;
+    for (const scalar of this.#scalars.values()) {
+      if (scalar.kind !== "counter") continue;
+      const { value } = scalar;
+      scalar.base -= value;
+      // What sinks have not been told yet is still to be told.
+      scalar.pictured -= value;
+    }
+  }
+
+  /** What sinks are given: counters as deltas since the last picture. Values of histograms come with `recordHistograms`. */
+  takePicture(): StatsPicture {
+    const counters: { name: string; delta: number }[] = [];
+    const gauges: { name: string; value: number }[] = [];
+    for (const scalar of this.#scalars.values()) {
+      if (!scalar.used) continue;
+      const { name, value } = scalar;
+      if (scalar.kind === "gauge") gauges.push({ name, value });
+      else {
+        counters.push({ name, delta: value - scalar.pictured });
+        scalar.pictured = value;
+      }
+    }
+    const histograms = this.#kept;
+    this.#kept = [];
+    return { counters, gauges, histograms, tagged: (name) => this.#tags.extract(name) };
   }
 
   #scalar(name: string, kind: Exclude<StatKind, "histogram">): Scalar {

@@ -26,6 +26,7 @@ export class StatsStore {
   readonly #rejectedCounter: Counter;
   readonly #rejectedGauge: Gauge;
   readonly #rejectedHistogram: Histogram;
+  #keepsValues = false;
 
   constructor(listener?: StatsListener, capacity = 16384) {
     this.#memory = new SharedArrayBuffer(capacity * 8);
@@ -45,6 +46,12 @@ export class StatsStore {
 
   setMatcher(accepts: (name: string) => boolean): void {
     this.#accepts = accepts;
+  }
+
+  /** Histograms keep the values themselves as well, for sinks that send each. */
+  keepValues(): void {
+    this.#keepsValues = true;
+    for (const histogram of this.histograms) histogram.keepValues();
   }
 
   counter(name: string): Counter {
@@ -72,6 +79,7 @@ export class StatsStore {
     if (found !== undefined) return found as Histogram;
     if (!this.#accepts(name)) return this.#rejectedHistogram;
     const made = new Histogram(name, unit);
+    if (this.#keepsValues) made.keepValues();
     this.#byName.set(name, made);
     this.#listener?.onStat(this.histograms.length, "histogram", name, unit);
     this.histograms.push(made);
@@ -179,6 +187,7 @@ export class Histogram {
   readonly unit: HistogramUnit;
   /** bin key -> count since the last `take`. */
   #bins: Map<number, number> = new Map();
+  #kept: ValueSample | undefined = undefined;
   constructor(name: string, unit: HistogramUnit) {
     this.name = name;
     this.unit = unit;
@@ -189,6 +198,10 @@ export class Histogram {
     const bins = this.#bins;
     const count = bins.get(key);
     bins.set(key, count === undefined ? 1 : count + 1);
+    if (this.#kept !== undefined) this.#kept.add(value);
+  }
+  keepValues(): void {
+    this.#kept ??= new ValueSample();
   }
   get isEmpty(): boolean {
     return this.#bins.size === 0;
@@ -198,6 +211,36 @@ export class Histogram {
     const bins = this.#bins;
     this.#bins = new Map();
     return bins;
+  }
+  /** Hands over the values recorded since the last call; undefined where they are not kept. */
+  takeValues(): KeptValues | undefined {
+    const kept = this.#kept;
+    if (kept === undefined) return undefined;
+    this.#kept = new ValueSample();
+    return { values: kept.values, seen: kept.seen };
+  }
+}
+
+/** Recorded values; of more than are kept, each was as likely to be among them as any other. */
+export interface KeptValues {
+  readonly values: readonly number[];
+  /** How many were recorded. */
+  readonly seen: number;
+}
+
+/** Of one histogram and one thread, between two flushes. */
+export const maxKeptValues = 10_000;
+
+class ValueSample {
+  readonly values: number[] = [];
+  seen = 0;
+  add(value: number): void {
+    this.seen++;
+    if (this.values.length < maxKeptValues) this.values.push(value);
+    else {
+      const at = Math.floor(Math.random() * this.seen);
+      if (at < maxKeptValues) this.values[at] = value;
+    }
   }
 }
 

@@ -6,8 +6,9 @@ import type { Component, Level, LogRecord } from "../log/log.ts";
 import type { Address } from "../net/connection.ts";
 import type { RuntimeValue } from "../runtime/runtime.ts";
 import type { EventLoopSettings } from "../server/event-loop.ts";
-import type { HistogramUnit, StatKind } from "../stats/stats.ts";
+import type { HistogramUnit, KeptValues, StatKind } from "../stats/stats.ts";
 import type { HostUpdate } from "../upstream/main-clusters.ts";
+import type { HostEvent } from "../upstream/outlier/monitor.ts";
 
 /** What all threads are told of the configuration; sent whole at start and at each reload. */
 export interface WorkerConfig {
@@ -30,6 +31,8 @@ export interface WorkerStart {
   readonly fileFlushMinBytes: number;
   /** stats_config of the bootstrap: the worker needs its matcher. */
   readonly statsConfig: unknown;
+  /** Whether histograms keep values for sinks. */
+  readonly keepsValues: boolean;
   readonly drainTimeMs: number;
   readonly drainStrategy: "Gradual" | "Immediate";
   readonly eventLoops: EventLoopSettings;
@@ -41,6 +44,10 @@ export type ToWorker =
   | { readonly type: "start"; readonly start: WorkerStart }
   | { readonly type: "listen"; readonly ports: ReadonlyMap<string, number>; readonly reusePort: boolean }
   | { readonly type: "hosts"; readonly update: HostUpdate }
+  /** The health of a cluster's hosts has changed: it stands in shared memory. */
+  | { readonly type: "host_health"; readonly cluster: string }
+  /** A host has failed its health checks, or was ejected. */
+  | { readonly type: "host_failed"; readonly cluster: string; readonly host: number }
   | { readonly type: "runtime"; readonly values: ReadonlyMap<string, RuntimeValue> }
   | { readonly type: "log_levels"; readonly levels: readonly (readonly [Component, Level])[] }
   | {
@@ -54,13 +61,18 @@ export type ToWorker =
   | { readonly type: "drain"; readonly kind: "gradual" | "immediate"; readonly inboundOnly: boolean }
   | { readonly type: "stop_listeners"; readonly inboundOnly: boolean }
   | { readonly type: "flush_histograms" }
+  /** Text of a statistics sink, over a connection to a cluster. */
+  | { readonly type: "sink_text"; readonly cluster: string; readonly text: string }
   | { readonly type: "reopen_logs" }
   | { readonly type: "stop" };
 
 export type FromWorker =
   | { readonly type: "memory"; readonly memory: SharedArrayBuffer }
   | { readonly type: "stats"; readonly entries: readonly (readonly [index: number, kind: StatKind, name: string, unit: HistogramUnit])[] }
-  | { readonly type: "histograms"; readonly batch: readonly (readonly [name: string, unit: HistogramUnit, bins: readonly (readonly [number, number])[]])[] }
+  | {
+      readonly type: "histograms";
+      readonly batch: readonly (readonly [name: string, unit: HistogramUnit, bins: readonly (readonly [number, number])[], kept: KeptValues | undefined])[];
+    }
   | { readonly type: "compiled" }
   | { readonly type: "listening"; readonly addresses: readonly (readonly [listener: string, address: string])[] }
   | { readonly type: "listen_failed"; readonly listener: string; readonly address: string; readonly code: string; readonly message: string }
@@ -69,4 +81,6 @@ export type FromWorker =
   | { readonly type: "connections"; readonly active: number }
   /** ORIGINAL_DST: hosts that came up here, and those used since the last such message. */
   | { readonly type: "hosts_used"; readonly cluster: string; readonly fresh: readonly Address[]; readonly used: readonly Address[] }
+  /** What a worker has found out about a host that is watched. */
+  | { readonly type: "host_event"; readonly cluster: string; readonly host: number; readonly event: HostEvent }
   | { readonly type: "stopped" };

@@ -15,9 +15,10 @@ import { type Runtime, RuntimeSnapshot } from "../runtime/runtime.ts";
 import { ServingContext } from "../server/compile-context.ts";
 import { EventLoopWatch } from "../server/event-loop.ts";
 import { collectMessageTypes, ExtensionSet } from "../server/extension-set.ts";
-import { StatsStore } from "../stats/stats.ts";
+import { type HistogramUnit, type KeptValues, StatsStore } from "../stats/stats.ts";
 import { compileStatsMatcher } from "../stats/stats-config.ts";
 import { compileCluster } from "../upstream/compile.ts";
+import { TextStream } from "../upstream/text-stream.ts";
 import { WorkerClusters } from "../upstream/worker-clusters.ts";
 import { DrainState } from "./drain.ts";
 import type { FromWorker, ToWorker, WorkerConfig, WorkerStart } from "./protocol.ts";
@@ -41,6 +42,8 @@ export class WorkerCore {
   readonly #logs: LogFiles;
   readonly #clusters: WorkerClusters;
   #eventLoop: EventLoopWatch | undefined;
+  /** Sinks of statistics that write to clusters, by cluster. */
+  readonly #sinkStreams = new Map<string, TextStream>();
   readonly #listeners = new Map<string, Running>();
   /** Replaced or removed listeners whose last connections are still being served. */
   readonly #retired = new Set<WorkerListener>();
@@ -74,6 +77,7 @@ export class WorkerCore {
       },
     });
     this.#stats.setMatcher(compileStatsMatcher(start.statsConfig));
+    if (start.keepsValues) this.#stats.keepValues();
     this.#runtime = { snapshot: new RuntimeSnapshot(start.runtime) };
     this.#globalLimit = new GlobalLimit(start.globalLimit, start.concurrency, start.index, this.#runtime as Runtime);
     this.#drain = new DrainState({ drainTimeMs: start.drainTimeMs, strategy: start.drainStrategy }, systemClock);
@@ -84,6 +88,7 @@ export class WorkerCore {
       runtime: this.#runtime as Runtime,
       concurrency: start.concurrency,
       workerIndex: start.index,
+      onHostEvent: (cluster, host, event) => send({ type: "host_event", cluster, host, event }),
       onHostsUsed: (cluster, fresh, used) => send({ type: "hosts_used", cluster, fresh, used }),
     });
   }
@@ -122,6 +127,12 @@ export class WorkerCore {
       case "hosts":
         this.#clusters.updateHosts(message.update);
         break;
+      case "host_health":
+        this.#clusters.refreshHealth(message.cluster);
+        break;
+      case "host_failed":
+        this.#clusters.onHealthFailure(message.cluster, message.host);
+        break;
       case "runtime":
         this.#runtime.snapshot = new RuntimeSnapshot(message.values);
         break;
@@ -145,6 +156,9 @@ export class WorkerCore {
       case "flush_histograms":
         this.#flushHistograms();
         break;
+      case "sink_text":
+        this.#sinkStream(message.cluster).write(message.text);
+        break;
       case "reopen_logs":
         this.#logs.reopen();
         break;
@@ -159,6 +173,7 @@ export class WorkerCore {
     this.#eventLoop?.stop();
     for (const { listener } of this.#listeners.values()) listener.close();
     for (const listener of this.#retired) listener.close();
+    for (const stream of this.#sinkStreams.values()) stream.close();
     this.#clusters.close();
     this.#timers.stop();
     this.#flushHistograms();
@@ -171,9 +186,20 @@ export class WorkerCore {
     this.#logs.flushSync();
   }
 
+  #sinkStream(cluster: string): TextStream {
+    let stream = this.#sinkStreams.get(cluster);
+    if (stream === undefined) {
+      stream = new TextStream(this.#clusters, cluster, this.#stats.counter("statsd.cx_overflow"));
+      this.#sinkStreams.set(cluster, stream);
+    }
+    return stream;
+  }
+
   #flushHistograms(): void {
-    const batch: [string, "ms" | "us" | "bytes" | "percent" | "none", [number, number][]][] = [];
-    for (const histogram of this.#stats.histograms) if (!histogram.isEmpty) batch.push([histogram.name, histogram.unit, [...histogram.take()]]);
+    const batch: (readonly [string, HistogramUnit, [number, number][], KeptValues | undefined])[] = [];
+    for (const histogram of this.#stats.histograms) {
+      if (!histogram.isEmpty) batch.push([histogram.name, histogram.unit, [...histogram.take()], histogram.takeValues()]);
+    }
     this.#send({ type: "histograms", batch });
   }
 
