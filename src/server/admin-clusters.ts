@@ -1,8 +1,9 @@
 /** Clusters and their hosts as /clusters shows them: members from the main thread, statistics of hosts from all threads. */
-import type { AdminCluster, AdminHealthFlag, AdminHost, AdminHostStats, AdminThresholds } from "../admin/server.ts";
+import type { AdminCluster, AdminHost, AdminHostStats, AdminThresholds } from "../admin/server.ts";
 import type { RuntimeSnapshot } from "../runtime/runtime.ts";
 import { hostStatPrefix } from "../upstream/host.ts";
-import type { ConfiguredHealth, HostData } from "../upstream/hosts.ts";
+import { flagNames } from "../upstream/host-health.ts";
+import type { HostData } from "../upstream/hosts.ts";
 import type { ClusterView } from "../upstream/main-clusters.ts";
 import type { Thresholds } from "../upstream/settings.ts";
 
@@ -20,16 +21,27 @@ const statNames = [
 
 /** `read`: a statistic of all threads by its name, 0 where there is none. */
 export function adminClusters(views: readonly ClusterView[], runtime: RuntimeSnapshot, read: (name: string) => number): AdminCluster[] {
-  return views.map(({ settings, hosts }) => ({
-    name: settings.name,
-    observabilityName: settings.observabilityName,
-    addedViaApi: false,
-    circuitBreakers: {
-      default: thresholds(settings.name, "default", settings.thresholds.default, runtime),
-      high: thresholds(settings.name, "high", settings.thresholds.high, runtime),
-    },
-    hosts: hosts.map((host) => adminHost(settings.name, host, read)),
-  }));
+  return views.map((view) => {
+    const { settings, hosts, outlier } = view;
+    return {
+      name: settings.name,
+      observabilityName: settings.observabilityName,
+      addedViaApi: false,
+      circuitBreakers: {
+        default: thresholds(settings.name, "default", settings.thresholds.default, runtime),
+        high: thresholds(settings.name, "high", settings.thresholds.high, runtime),
+      },
+      ...(outlier !== undefined && {
+        outlier: {
+          successRateAverage: outlier.external.average,
+          successRateEjectionThreshold: outlier.external.threshold,
+          localOriginSuccessRateAverage: outlier.local.average,
+          localOriginSuccessRateEjectionThreshold: outlier.local.threshold,
+        },
+      }),
+      hosts: hosts.map((host) => adminHost(view, host, read)),
+    };
+  });
 }
 
 /** Limits as they are now: runtime keys win over the configuration. */
@@ -43,22 +55,16 @@ function thresholds(cluster: string, priority: string, limits: Thresholds, runti
   };
 }
 
-const flags: Record<ConfiguredHealth, readonly AdminHealthFlag[]> = {
-  healthy: [],
-  degraded: ["degraded_eds_health"],
-  unhealthy: ["failed_eds_health"],
-  timeout: ["failed_eds_health"],
-  draining: ["eds_status_draining"],
-};
-
-function adminHost(cluster: string, host: HostData, read: (name: string) => number): AdminHost {
-  const prefix = hostStatPrefix(cluster, host);
+function adminHost(view: ClusterView, host: HostData, read: (name: string) => number): AdminHost {
+  const prefix = hostStatPrefix(view.settings.name, host);
   const stats = Object.fromEntries(statNames.map((name) => [name, read(prefix + name)])) as unknown as AdminHostStats;
   return {
     address: host.address,
     stats,
     hostname: host.hostname,
-    healthFlags: flags[host.health],
+    healthFlags: flagNames(view.flags(host)),
+    successRate: view.successRate(host, "external"),
+    localOriginSuccessRate: view.successRate(host, "local"),
     weight: host.weight,
     locality: host.locality,
     canary: host.metadata["envoy.lb"]?.["canary"] === true,

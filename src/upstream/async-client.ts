@@ -190,6 +190,7 @@ class ClientStream implements AsyncStream, PoolCallbacks, ResponseDecoder, Strea
     this.#waiting = undefined;
     this.#host = host;
     this.#encoder = encoder;
+    host.monitor?.putResult("local_origin_connect_success", undefined);
     encoder.stream.addCallbacks(this);
     const chunks = this.#chunks;
     this.#chunks = [];
@@ -200,13 +201,15 @@ class ClientStream implements AsyncStream, PoolCallbacks, ResponseDecoder, Strea
     if (this.#trailers !== undefined) encoder.encodeTrailers(this.#trailers);
   }
 
-  onPoolFailure(reason: "overflow" | "local_connection_failure" | "remote_connection_failure" | "timeout", details: string): void {
+  onPoolFailure(reason: "overflow" | "local_connection_failure" | "remote_connection_failure" | "timeout", details: string, host: Host | undefined): void {
     this.#waiting = undefined;
+    if (reason !== "overflow") host?.monitor?.putResult("local_origin_connect_failed", undefined);
     const resetReason: StreamResetReason = reason === "timeout" ? "connection_timeout" : reason;
     queueMicrotask(() => this.#fail(resetReason, details));
   }
 
   onResetStream(reason: StreamResetReason, details: string): void {
+    if (!this.#finished) this.#host?.monitor?.putResult("local_origin_connect_failed", undefined);
     this.#fail(reason, details);
   }
   onAboveWriteBufferHighWatermark(): void {}
@@ -219,6 +222,7 @@ class ClientStream implements AsyncStream, PoolCallbacks, ResponseDecoder, Strea
     if (this.#finished) return;
     this.#responseStarted = true;
     this.#charge(headers.status);
+    this.#host?.monitor?.putResult(headers.status >= 500 ? "ext_origin_request_failed" : "ext_origin_request_success", headers.status);
     if (endStream) this.#onResponseEnd();
     this.#decoder.decodeHeaders(headers, endStream);
   }
@@ -281,6 +285,7 @@ class ClientStream implements AsyncStream, PoolCallbacks, ResponseDecoder, Strea
       if (timeout) {
         clusterCounters(this.#cluster).timeout.inc();
         this.#host?.stats.rq_timeout.inc();
+        this.#host?.monitor?.putResult("local_origin_timeout", 504);
       }
       this.#charge(timeout ? 504 : resetMeaning(reason).status);
     }

@@ -8,10 +8,12 @@ import { AggregateBalancer, type MemberCluster } from "./aggregate.ts";
 import { ClusterHttpClient } from "./async-client.ts";
 import { clusterStats } from "./cluster-stats.ts";
 import { HostImpl } from "./host.ts";
+import { cellsAt, type HostCells } from "./host-cells.ts";
 import { type HostUpdate, hostKey } from "./hosts.ts";
 import { LoadBalancer, type LoadBalancerOptions } from "./load-balancer.ts";
 import { MeasuredPool, type SizeStats, sizeStats } from "./measured-pool.ts";
 import { OriginalDestinations, originalDstHost } from "./original-dst.ts";
+import { type HostEvent, WorkerHostMonitor } from "./outlier/monitor.ts";
 import { CellsResourceManager, cellsSize } from "./resource-manager.ts";
 import type { CompiledCluster } from "./settings.ts";
 import { SubsetBalancer, type SubsetStats } from "./subset-balancer.ts";
@@ -20,6 +22,7 @@ import type {
   AsyncHttpClient,
   ClusterInfo,
   ClusterStats,
+  HostMonitor,
   HttpPool,
   LoadBalancerContext,
   PoolRequest,
@@ -36,6 +39,8 @@ export interface ClusterEnvironment {
   readonly workerIndex: number;
   /** The cluster of that name on this worker. */
   cluster?(name: string): ClusterCore | undefined;
+  /** The main thread is to know what a worker has found out about a host. */
+  onHostEvent?(cluster: string, id: number, event: HostEvent): void;
   /** The main thread is to know of hosts that came up here (ORIGINAL_DST), and of those that were used since it was last told. */
   onHostsUsed?(cluster: string, fresh: readonly Address[], used: readonly Address[]): void;
 }
@@ -257,14 +262,19 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster, MemberClust
       this.#resources = this.#makeResources();
     }
     const next = new Map<string, HostImpl>();
-    for (const data of update.hosts) {
+    const { watched } = update;
+    const slabs = watched?.slabs.map((buffer) => new Int32Array(buffer)) ?? [];
+    update.hosts.forEach((data, i) => {
       const key = hostKey(data);
       const known = this.#hosts.get(key);
-      if (known !== undefined) {
-        known.update(data);
-        next.set(key, known);
-      } else next.set(key, this.#originalDst?.fresh(data.address.text) ?? new HostImpl(this, data));
-    }
+      // A host that went and came again has a new id, and nothing is known against it.
+      const isSame = known !== undefined && (watched === undefined || known.id === watched.ids[i]);
+      if (isSame) known.update(data);
+      else known?.drain();
+      const host = isSame ? known : (this.#originalDst?.fresh(data.address.text) ?? new HostImpl(this, data));
+      if (watched !== undefined) host.watch(watched.ids[i], cellsAt(slabs, watched.rows[i]));
+      next.set(key, host);
+    });
     const changed = next.size !== this.#hosts.size || [...next.keys()].some((key) => !this.#hosts.has(key));
     for (const [key, host] of this.#hosts) if (!next.has(key)) host.drain();
     if (changed && this.settings.closeConnectionsOnChange) for (const host of next.values()) host.renewConnections();
@@ -273,6 +283,29 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster, MemberClust
     this.version++;
     if (this.#originalDst !== undefined) this.#list = this.#originalDst.update(this.#list, this.now());
     else this.#balancer.update(this.#list, update.overprovisioningPercent);
+  }
+
+  /** The main thread has found out something about hosts' health. */
+  refreshHealth(): void {
+    for (const host of this.#list) host.refreshHealth();
+    this.version++;
+    if (this.#originalDst === undefined) this.#balancer.update(this.#list);
+  }
+
+  /** A host has failed its health checks, or was ejected. */
+  onHealthFailure(id: number): void {
+    this.#list.find((host) => host.id === id)?.onHealthFailure();
+  }
+
+  /** Of a host that is watched. */
+  monitorOf(id: number, cells: HostCells): HostMonitor {
+    return new WorkerHostMonitor({
+      outlier: this.settings.outlier,
+      checked: this.settings.healthChecks.length > 0,
+      cells,
+      runtime: this.#environment.runtime,
+      tell: (event) => this.#environment.onHostEvent?.(this.name, id, event),
+    });
   }
 
   /** No new requests come; those under way end as they would. */

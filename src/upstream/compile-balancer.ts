@@ -33,7 +33,6 @@ export const honours: Honours = {
   [`${pkg}Cluster.LeastRequestLbConfig`]: "*",
   [`${pkg}Cluster.RoundRobinLbConfig`]: "*",
   [`${pkg}Cluster.SlowStartConfig`]: "*",
-  // Without active health checks there is no first one to wait for, and no changes of health to merge.
   [`${pkg}Cluster.CommonLbConfig`]: [
     "healthy_panic_threshold",
     "update_merge_window",

@@ -2,7 +2,7 @@
 import { isIPv4, isIPv6 } from "node:net";
 import type { JsonObject } from "../config/message.ts";
 import type { Cluster } from "../config/schema/types/envoy.config.cluster.v3.d.ts";
-import type { LbEndpoint, LocalityLbEndpoints } from "../config/schema/types/envoy.config.endpoint.v3.d.ts";
+import type { Endpoint_HealthCheckConfig, LbEndpoint, LocalityLbEndpoints } from "../config/schema/types/envoy.config.endpoint.v3.d.ts";
 import type { CompileContext, Honours } from "../extensions/extension.ts";
 import { parseAddressMessage } from "../net/address.ts";
 import type { ConfiguredHealth, HostData } from "./hosts.ts";
@@ -17,7 +17,7 @@ export const honours: Honours = {
   [`${pkg}LocalityLbEndpoints.LbEndpointList`]: "*",
   [`${pkg}LbEndpoint`]: ["endpoint", "health_status", "metadata", "load_balancing_weight"],
   [`${pkg}Endpoint`]: ["address", "hostname", "health_check_config"],
-  [`${pkg}Endpoint.HealthCheckConfig`]: ["hostname"],
+  [`${pkg}Endpoint.HealthCheckConfig`]: "*",
   "envoy.config.core.v3.SocketAddress": ["resolver_name"],
 };
 
@@ -61,6 +61,21 @@ export function compileEndpoints(message: Cluster, discovery: CompiledCluster["d
   return { hosts, targets };
 }
 
+function compileHealthCheckConfig(
+  config: Endpoint_HealthCheckConfig | undefined,
+  context: CompileContext,
+): Pick<HostData, "healthCheckAddress" | "healthCheckPort" | "isNotChecked"> {
+  if (config === undefined) return {};
+  const address = config.address === undefined ? undefined : parseAddressMessage(config.address);
+  if (config.address !== undefined && address === undefined)
+    context.report(config, "address", { code: "OR2111", text: "malformed IP address of a health check", hint: "give an IP address or a pipe" });
+  return {
+    ...(address !== undefined && { healthCheckAddress: address }),
+    ...(config.portValue !== 0 && { healthCheckPort: config.portValue }),
+    ...(config.disableActiveHealthCheck && { isNotChecked: true }),
+  };
+}
+
 function compileEndpoint(
   cluster: Cluster,
   locality: LocalityLbEndpoints,
@@ -89,6 +104,7 @@ function compileEndpoint(
     locality: { region: locality.locality?.region ?? "", zone: locality.locality?.zone ?? "", subZone: locality.locality?.subZone ?? "" },
     metadata: (entry.metadata?.filterMetadata ?? {}) as Record<string, JsonObject>,
     health: healths[entry.healthStatus] ?? "healthy",
+    ...compileHealthCheckConfig(endpoint.healthCheckConfig, context),
   };
   const { address } = endpoint.address;
   if (address.case !== "socketAddress") {

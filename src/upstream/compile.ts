@@ -22,7 +22,9 @@ import { compileDns, dnsCluster, honours as dnsHonours } from "./compile-dns.ts"
 import { compileEndpoints, honours as endpointHonours } from "./compile-endpoints.ts";
 import { honours as subsetHonours } from "./compile-subsets.ts";
 import { compileEds, honours as edsHonours } from "./eds.ts";
+import { compileHealthChecks, honours as healthHonours } from "./health/compile.ts";
 import { compileOriginalDst, honours as originalDstHonours } from "./original-dst.ts";
+import { compileOutlierDetection, honours as outlierHonours } from "./outlier/compile.ts";
 import type { CompiledCluster, Thresholds } from "./settings.ts";
 
 const pkg = "envoy.config.cluster.v3.";
@@ -59,7 +61,6 @@ export const honours: Honours = {
     "track_timeout_budgets",
     "track_cluster_stats",
     "upstream_bind_config",
-    // Nothing takes hosts out for their health but the configuration.
     "ignore_health_on_host_removal",
     "close_connections_on_host_health_failure",
     "cleanup_interval",
@@ -101,6 +102,8 @@ export const upstreamHonours: readonly Honours[] = [
   originalDstHonours,
   edsHonours,
   fileHonours,
+  healthHonours,
+  outlierHonours,
 ];
 
 export function compileCluster(message: Cluster, context: CompileContext): CompiledCluster {
@@ -152,6 +155,12 @@ export function compileCluster(message: Cluster, context: CompileContext): Compi
     timeoutBudgets: message.trackTimeoutBudgets || (message.trackClusterStats?.timeoutBudgets ?? false),
     requestResponseSizes: message.trackClusterStats?.requestResponseSizes ?? false,
     preconnectRatio: compilePreconnect(message, context),
+    healthChecks: compileHealthChecks(message, context),
+    outlier: compileOutlierDetection(message, context),
+    ignoreHealthOnRemoval: message.ignoreHealthOnHostRemoval,
+    ignoreNewUntilChecked: message.commonLbConfig?.ignoreNewHostsUntilFirstHc ?? false,
+    closeConnectionsOnHealthFailure: message.closeConnectionsOnHostHealthFailure,
+    updateMergeWindowMs: durationMs(message.commonLbConfig?.updateMergeWindow, 1000),
     closeConnectionsOnChange: message.commonLbConfig?.closeConnectionsOnHostSetChange ?? false,
   };
 }

@@ -1,13 +1,15 @@
 /** A host on one worker: its statistics and its pools live as long as it is a member. */
 import type { UpstreamTransportSocket } from "../extensions/extension.ts";
-import type { Address } from "../net/connection.ts";
+import type { Address, Connection } from "../net/connection.ts";
 import type { Gauge, StatsStore } from "../stats/stats.ts";
 import type { ClusterCore } from "./cluster-core.ts";
+import { column, type HostCells } from "./host-cells.ts";
+import { coarseHealth, flagsOf, healthFlags, isExcluded } from "./host-health.ts";
 import type { BalancedHost } from "./host-pickers.ts";
 import type { HostData } from "./hosts.ts";
 import { Http1Pool } from "./http1-pool.ts";
 import { transportSocketFor } from "./transport-socket-match.ts";
-import type { Host, HostStats, Priority } from "./upstream.ts";
+import type { Host, HostMonitor, HostStats, Priority } from "./upstream.ts";
 
 /** Names of a host's statistics begin so: they are not listed, /clusters reads them. */
 export function hostStatPrefix(cluster: string, host: HostData): string {
@@ -47,10 +49,14 @@ export class HostImpl implements BalancedHost {
   metadata: Host["metadata"];
   canary: boolean;
   health: Host["health"];
-  /** Told to drain by its configuration: it does not count as a member that should be healthy. */
+  /** Told to drain by its configuration, or not checked yet: it does not count as a member that should be healthy. */
   draining: boolean;
   localityWeight: number;
-  readonly sinceMs: number;
+  sinceMs: number;
+  /** Undefined where nobody watches the host. */
+  monitor: HostMonitor | undefined = undefined;
+  /** What the main thread calls it. */
+  id = 0;
   readonly cluster: ClusterCore;
   /** What its connections speak through; undefined: plain bytes. */
   transport: UpstreamTransportSocket | undefined;
@@ -59,6 +65,9 @@ export class HostImpl implements BalancedHost {
   #high: Http1Pool | undefined = undefined;
   #bySni: Map<string, Http1Pool> | undefined = undefined;
   #data: HostData;
+  #cells: HostCells | undefined = undefined;
+  #flags = 0;
+  #tcpConnections: Set<Connection> | undefined = undefined;
 
   constructor(cluster: ClusterCore, data: HostData) {
     this.cluster = cluster;
@@ -72,8 +81,9 @@ export class HostImpl implements BalancedHost {
     this.locality = data.locality;
     this.metadata = data.metadata;
     this.canary = isCanary(data);
-    this.health = healthOf(data);
-    this.draining = data.health === "draining";
+    this.#flags = flagsOf(data.health);
+    this.health = healthOf(this.#flags, data);
+    this.draining = isExcluded(this.#flags);
     this.localityWeight = data.localityWeight;
     this.sinceMs = cluster.now();
     this.transport = transportSocketFor(cluster.settings, data).socket;
@@ -93,10 +103,44 @@ export class HostImpl implements BalancedHost {
     this.locality = data.locality;
     this.metadata = data.metadata;
     this.canary = isCanary(data);
-    this.health = healthOf(data);
-    this.draining = data.health === "draining";
+    this.refreshHealth();
     this.localityWeight = data.localityWeight;
     this.transport = transportSocketFor(this.cluster.settings, data).socket;
+  }
+
+  /** Somebody watches this host: `cells` are what all threads know of it. */
+  watch(id: number, cells: HostCells): void {
+    this.id = id;
+    if (this.#cells === undefined) {
+      this.#cells = cells;
+      this.monitor = this.cluster.monitorOf(id, cells);
+      this.#flags = cells.get(column.flags);
+    }
+    this.refreshHealth();
+  }
+
+  /** As the main thread sees it now. */
+  refreshHealth(): void {
+    const before = this.#flags;
+    this.#flags = this.#cells?.get(column.flags) ?? flagsOf(this.#data.health);
+    this.health = healthOf(this.#flags, this.#data);
+    this.draining = isExcluded(this.#flags);
+    // Slow start begins when a host passes its checks.
+    if ((before & ~this.#flags & healthFlags.failed_active_hc) !== 0) this.sinceMs = this.cluster.now();
+  }
+
+  /** Kept track of where they end with the host's health. */
+  onTcpConnected(connection: Connection): void {
+    if (this.cluster.settings.closeConnectionsOnHealthFailure) (this.#tcpConnections ??= new Set()).add(connection);
+  }
+  onTcpClosed(connection: Connection): void {
+    this.#tcpConnections?.delete(connection);
+  }
+
+  /** It has failed its health checks, or was ejected. */
+  onHealthFailure(): void {
+    this.renewConnections();
+    for (const connection of [...(this.#tcpConnections ?? [])]) connection.close("no_flush");
   }
 
   pool(priority: Priority, sni: string | undefined): Http1Pool {
@@ -140,15 +184,7 @@ function isCanary(data: HostData): boolean {
   return data.metadata["envoy.lb"]?.["canary"] === true;
 }
 
-function healthOf(data: HostData): Host["health"] {
-  switch (data.health) {
-    case "healthy":
-      return "healthy";
-    case "degraded":
-      return "degraded";
-    case "timeout":
-      return "timeout";
-    default:
-      return "unhealthy";
-  }
+function healthOf(flags: number, data: HostData): Host["health"] {
+  const health = coarseHealth(flags);
+  return health === "unhealthy" && data.health === "timeout" ? "timeout" : health;
 }

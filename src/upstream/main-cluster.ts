@@ -1,4 +1,6 @@
 /** One cluster on the main thread: who its members are, and what of its statistics is computed rather than counted. */
+
+import type { LogWriter } from "../extensions/extension.ts";
 import { getLogger } from "../log/log.ts";
 import { ipAddress } from "../net/address.ts";
 import type { Address } from "../net/connection.ts";
@@ -9,11 +11,19 @@ import { FileSubscription, type FileSubscriptionOptions } from "../xds/file-subs
 import { circuitBreakerGauges, clusterStats, counterOf, remainingGauges } from "./cluster-stats.ts";
 import { type Resolve, resolveName } from "./dns.ts";
 import { assignmentType } from "./eds.ts";
+import type { Transition } from "./health/health-checker.ts";
+import { HealthChecks, type HealthChecksOptions } from "./health/health-checks.ts";
+import { HostCellTable } from "./host-cells.ts";
+import { coarseHealth, discoveredFlags, flagsOf, healthFlags, isExcluded } from "./host-health.ts";
 import { type HostData, type HostUpdate, hostKey } from "./hosts.ts";
+import { Member } from "./member.ts";
 import { maxOriginalDstHosts, originalDstHost } from "./original-dst.ts";
+import { OutlierDetector } from "./outlier/detector.ts";
+import type { HostEvent } from "./outlier/monitor.ts";
 import { cellsSize, readCells, resourceNames } from "./resource-manager.ts";
 import type { CompiledCluster, DnsTarget, EdsSettings, Thresholds } from "./settings.ts";
 import { transportSocketFor } from "./transport-socket-match.ts";
+import { type MergeStats, UpdateMerger } from "./update-merger.ts";
 import type { ClusterStats } from "./upstream.ts";
 
 const log = getLogger("upstream");
@@ -26,6 +36,17 @@ export interface MainClustersOptions {
   readonly concurrency: number;
   readonly onUpdate: (update: HostUpdate) => void;
   readonly resolve?: Resolve;
+  /** Workers are to read the health of a cluster's hosts again. */
+  readonly onHealth?: (cluster: string) => void;
+  /** A host has failed its health checks, or was ejected. */
+  readonly onHealthFailure?: (cluster: string, host: number) => void;
+  /** Of a statistic, over all threads. */
+  readonly readStat?: (name: string) => number;
+  /** Where ejections are logged. */
+  readonly outlierLog?: LogWriter | undefined;
+  /** For tests. */
+  readonly random?: () => number;
+  readonly probe?: HealthChecksOptions["probe"];
   /** Text statistics (version_text). */
   readonly setText?: (name: string, value: string) => void;
   /** What of a dynamic resource is not supported. */
@@ -50,6 +71,9 @@ interface Breakers {
 /** No limit of pools exists. */
 const unlimited = 2 ** 64;
 
+/** An integer of 32 bits. */
+const randomInteger = (): number => Math.floor(Math.random() * 2 ** 32);
+
 export class MainCluster {
   readonly settings: CompiledCluster;
   readonly cells: Int32Array;
@@ -69,8 +93,18 @@ export class MainCluster {
   #cleanupTimer: Timer | undefined;
   #subscription: FileSubscription | undefined;
   #overprovisioningPercent: number | undefined;
+  /** Members by their keys, where hosts are watched. */
+  readonly #members = new Map<string, Member>();
+  readonly #table: HostCellTable | undefined;
+  readonly #checks: HealthChecks | undefined;
+  readonly #detector: OutlierDetector | undefined;
+  readonly #merger: UpdateMerger;
+  /** Hosts whose first check the cluster waits for. */
+  readonly #unchecked = new Set<Member>();
+  #discovered = false;
+  #hadTraffic = false;
 
-  constructor(settings: CompiledCluster, options: MainClustersOptions, onReady: () => void) {
+  constructor(settings: CompiledCluster, options: MainClustersOptions, mergeStats: MergeStats, onReady: () => void) {
     this.settings = settings;
     this.#options = options;
     this.#onReady = onReady;
@@ -84,6 +118,33 @@ export class MainCluster {
       const state: TargetState = { target, timer: options.timers.createTimer(() => void this.#resolve(state)), hosts: [], failures: 0 };
       return state;
     });
+    const watched = settings.healthChecks.length > 0 || settings.outlier !== undefined;
+    this.#table = watched ? new HostCellTable() : undefined;
+    const { timers, runtime, random = randomInteger, probe } = options;
+    this.#merger = new UpdateMerger(settings.updateMergeWindowMs, timers, mergeStats, () => options.onHealth?.(settings.name));
+    this.#checks =
+      settings.healthChecks.length === 0
+        ? undefined
+        : new HealthChecks(settings, {
+            timers,
+            runtime,
+            random,
+            probe,
+            hasTraffic: () => this.#hasTraffic(),
+            onResult: (host, transition, healthy) => this.#onChecked(host as Member, transition, healthy),
+          });
+    this.#detector =
+      settings.outlier === undefined
+        ? undefined
+        : new OutlierDetector(settings.outlier, {
+            cluster: settings.name,
+            scope: settings.scope,
+            timers,
+            runtime,
+            random,
+            eventLog: options.outlierLog,
+            onChange: (host) => this.#onHealthChanged(host as Member, host.flags & healthFlags.failed_outlier_check),
+          });
     this.#breakers = (["default", "high"] as const).map((name, priority) => {
       const limits = settings.thresholds[name];
       const scope = settings.scope.scope(`circuit_breakers.${name}.`);
@@ -126,7 +187,7 @@ export class MainCluster {
     }
     if (this.#targets.length === 0) {
       this.#setHosts(this.settings.staticHosts);
-      this.#markReady();
+      this.#onDiscovered();
       return;
     }
     for (const target of this.#targets) void this.#resolve(target);
@@ -137,12 +198,30 @@ export class MainCluster {
     this.#cleanupTimer?.disable();
     this.#subscription?.close();
     for (const { timer } of this.#targets) timer.disable();
+    this.#merger.close();
+    this.#checks?.close();
+    this.#detector?.close();
     this.#markReady();
   }
 
   update(): HostUpdate {
     const overprovisioningPercent = this.#overprovisioningPercent;
-    return { cluster: this.settings.name, hosts: this.hosts, cells: this.#buffer, ...(overprovisioningPercent !== undefined && { overprovisioningPercent }) };
+    return {
+      cluster: this.settings.name,
+      hosts: this.hosts,
+      cells: this.#buffer,
+      ...(overprovisioningPercent !== undefined && { overprovisioningPercent }),
+      ...(this.#table !== undefined && { watched: this.#watched(this.#table) }),
+    };
+  }
+
+  #watched(table: HostCellTable): HostUpdate["watched"] {
+    const members = this.hosts.map((host) => this.#memberOf(host) as Member);
+    return { slabs: table.buffers.slice(), rows: members.map(({ row }) => row), ids: members.map(({ id }) => id) };
+  }
+
+  #memberOf(host: HostData): Member | undefined {
+    return this.#members.get(hostKey(host));
   }
 
   #subscribe(eds: EdsSettings): void {
@@ -161,9 +240,9 @@ export class MainCluster {
           this.#overprovisioningPercent = members.overprovisioningPercent;
           this.#setHosts(members.hosts, isNew);
         }
-        this.#markReady();
+        this.#onDiscovered();
       },
-      onFailure: () => this.#markReady(),
+      onFailure: () => this.#onDiscovered(),
     });
     this.#subscription.start();
   }
@@ -212,15 +291,18 @@ export class MainCluster {
       if (failure !== undefined) nextMs = Math.random() * Math.min(failure.max, failure.base * 2 ** Math.min(20, state.failures - 1));
     }
     // One name that has an answer is enough to begin with.
-    this.#markReady();
+    this.#onDiscovered();
     state.timer.enable(Math.max(1, nextMs + Math.random() * dns.jitterMs));
   }
 
   /** `isNew`: workers are to be told although the hosts are the same. */
   #setHosts(hosts: readonly HostData[], isNew = false): void {
     // Two names may give one address: it is one host.
-    const unique = [...new Map(hosts.map((host) => [hostKey(host), host])).values()];
+    const found = new Map(hosts.map((host) => [hostKey(host), host]));
     const before = this.hosts;
+    for (const host of before) if (!found.has(hostKey(host)) && this.#outlivesDiscovery(host)) found.set(hostKey(host), host);
+    for (const host of hosts) this.#setFlag(this.#memberOf(host), "pending_dynamic_removal", false);
+    const unique = [...found.values()];
     if (!isNew && describe(unique) === describe(before)) {
       if (this.#targets.length > 0 || this.settings.eds !== undefined) this.#counter("update_no_rebuild").inc();
       return;
@@ -230,13 +312,151 @@ export class MainCluster {
     const added = unique.filter((host) => !known.has(hostKey(host)));
     if (added.length > 0 || unique.length !== before.length) this.#counter("membership_change").inc();
     for (const host of added) this.settings.scope.counter(`${transportSocketFor(this.settings, host).name}.total_match_count`).inc();
-    const count = (health: HostData["health"]): number => unique.filter((host) => host.health === health).length;
-    this.#gauge("membership_total").set(unique.length);
-    this.#gauge("membership_healthy").set(count("healthy"));
-    this.#gauge("membership_degraded").set(count("degraded"));
-    this.#gauge("membership_excluded").set(count("draining"));
+    const [gone, fresh] = this.#watchMembers(unique);
+    this.#countMembers();
     if (this.settings.discovery === "strict_dns") this.#gauge("max_host_weight").set(unique.reduce((most, host) => Math.max(most, host.weight), 1));
+    if (!this.warming) this.#merger.replaced();
     this.#options.onUpdate(this.update());
+    // Checks begin when everyone knows the hosts: a result may come at once.
+    for (const member of gone) {
+      this.#checks?.remove(member);
+      this.#detector?.remove(member);
+    }
+    for (const member of fresh) this.#detector?.add(member);
+    for (const member of fresh) {
+      if (this.#checks === undefined || member.data.isNotChecked === true) continue;
+      if (this.warming) this.#unchecked.add(member);
+      this.#checks.add(member);
+    }
+  }
+
+  /** Members that are gone, and those that are new. */
+  #watchMembers(hosts: readonly HostData[]): readonly [Member[], Member[]] {
+    const gone: Member[] = [];
+    const fresh: Member[] = [];
+    const table = this.#table;
+    if (table === undefined) return [gone, fresh];
+    const now = this.#options.timers.clock.now();
+    const keys = new Set(hosts.map(hostKey));
+    for (const [key, member] of this.#members) {
+      if (keys.has(key)) continue;
+      this.#members.delete(key);
+      table.release(member.row, now);
+      gone.push(member);
+    }
+    for (const host of hosts) {
+      const key = hostKey(host);
+      const known = this.#members.get(key);
+      if (known !== undefined) {
+        known.data = host;
+        known.flags = (known.flags & ~discoveredFlags) | flagsOf(host.health);
+        continue;
+      }
+      const row = table.allocate(now);
+      const member = new Member(host, row, table.at(row), flagsOf(host.health) | this.#flagsOfNew(host));
+      this.#members.set(key, member);
+      fresh.push(member);
+    }
+    return [gone, fresh];
+  }
+
+  /** Nobody gets traffic before the first check is passed. */
+  #flagsOfNew(host: HostData): number {
+    if (this.#checks === undefined || host.isNotChecked === true) return 0;
+    const waits = this.settings.ignoreNewUntilChecked && this.settings.discovery !== "static";
+    return healthFlags.failed_active_hc | (waits ? healthFlags.pending_active_hc : 0);
+  }
+
+  /** Discovery has dropped it, but it passes its checks: discovery may be wrong. */
+  #outlivesDiscovery(host: HostData): boolean {
+    const { discovery, ignoreHealthOnRemoval } = this.settings;
+    if (this.#checks === undefined || ignoreHealthOnRemoval || (discovery !== "eds" && discovery !== "strict_dns")) return false;
+    const member = this.#memberOf(host);
+    if (member === undefined || member.has("failed_active_hc") || member.has("failed_eds_health") || host.isNotChecked === true) return false;
+    this.#setFlag(member, "pending_dynamic_removal", true);
+    return true;
+  }
+
+  #setFlag(member: Member | undefined, flag: keyof typeof healthFlags, on: boolean): void {
+    if (member === undefined || member.has(flag) === on) return;
+    member.flags ^= healthFlags[flag];
+  }
+
+  // ---- health --------------------------------------------------------------------------------------------------------------------
+
+  /** What is known against a host, see host-health.ts. */
+  flags(host: HostData): number {
+    return this.#memberOf(host)?.flags ?? flagsOf(host.health);
+  }
+
+  /** Of outlier detection, where there is any. */
+  get detector(): OutlierDetector | undefined {
+    return this.#detector;
+  }
+  successRate(host: HostData, origin: "external" | "local"): number {
+    const member = this.#memberOf(host);
+    return member === undefined ? -1 : (this.#detector?.successRate(member, origin) ?? -1);
+  }
+
+  /** What a worker has found out. */
+  hostEvent(id: number, event: HostEvent): void {
+    for (const member of this.#members.values()) {
+      if (member.id !== id) continue;
+      if (event !== "unhealthy") this.#detector?.report(member, event);
+      else if (member.data.isNotChecked !== true) this.#checks?.failPassively(member);
+      return;
+    }
+  }
+
+  #onChecked(member: Member, transition: Transition, healthy: boolean): void {
+    if (this.#closed) return;
+    if (healthy) this.#detector?.onHealthCheckPassed(member);
+    if (transition === "changed") this.#onHealthChanged(member, member.flags & healthFlags.failed_active_hc);
+    if (this.#unchecked.delete(member) && this.#discovered && this.#unchecked.size === 0) this.#markReady();
+    if (member.has("pending_dynamic_removal") && member.has("failed_active_hc") && this.settings.discovery === "eds")
+      // Without those that discovery dropped: the ones that pass their checks stay on.
+      this.#setHosts(this.hosts.filter((host) => this.#memberOf(host)?.has("pending_dynamic_removal") !== true));
+  }
+
+  /** `failed`: not 0 where it is out from now on. */
+  #onHealthChanged(member: Member, failed: number): void {
+    if (this.#closed) return;
+    this.#countMembers();
+    if (failed !== 0) this.#options.onHealthFailure?.(this.settings.name, member.id);
+    if (this.warming) this.#options.onHealth?.(this.settings.name);
+    else this.#merger.changed(this.hosts.reduce((most, { priority }) => Math.max(most, priority + 1), 1));
+  }
+
+  #countMembers(): void {
+    let healthy = 0;
+    let degraded = 0;
+    let excluded = 0;
+    for (const host of this.hosts) {
+      const flags = this.flags(host);
+      const health = coarseHealth(flags);
+      if (health === "healthy") healthy++;
+      else if (health === "degraded") degraded++;
+      if (isExcluded(flags)) excluded++;
+    }
+    this.#gauge("membership_total").set(this.hosts.length);
+    this.#gauge("membership_healthy").set(healthy);
+    this.#gauge("membership_degraded").set(degraded);
+    this.#gauge("membership_excluded").set(excluded);
+  }
+
+  #hasTraffic(): boolean {
+    if (this.#hadTraffic) return true;
+    const { readStat } = this.#options;
+    const { prefix } = this.settings.scope;
+    this.#hadTraffic =
+      readStat === undefined || ["upstream_cx_total", "upstream_cx_tx_bytes_total", "upstream_cx_rx_bytes_total"].some((name) => readStat(prefix + name) > 0);
+    return this.#hadTraffic;
+  }
+
+  /** Members are known, or cannot be. Those that are checked are to have had their first check, too. */
+  #onDiscovered(): void {
+    this.#discovered = true;
+    if (this.#unchecked.size === 0) this.#markReady();
   }
 
   #counter(name: Parameters<typeof counterOf>[1]): Counter {

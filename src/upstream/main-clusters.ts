@@ -3,8 +3,11 @@ import type { Address } from "../net/connection.ts";
 import type { Counter, Gauge } from "../stats/stats.ts";
 import type { HostData, HostUpdate } from "./hosts.ts";
 import { MainCluster, type MainClustersOptions } from "./main-cluster.ts";
+import type { OutlierDetector } from "./outlier/detector.ts";
+import type { HostEvent } from "./outlier/monitor.ts";
 import { clearThread } from "./resource-manager.ts";
 import type { CompiledCluster } from "./settings.ts";
+import type { MergeStats } from "./update-merger.ts";
 
 export type { HostData, HostUpdate } from "./hosts.ts";
 export type { MainClustersOptions } from "./main-cluster.ts";
@@ -13,12 +16,19 @@ export type { MainClustersOptions } from "./main-cluster.ts";
 export interface ClusterView {
   readonly settings: CompiledCluster;
   readonly hosts: readonly HostData[];
+  /** What is known against a host, see host-health.ts. */
+  flags(host: HostData): number;
+  /** Where outlier detection is configured: percent, -1 where unknown. */
+  readonly outlier: OutlierDetector["rates"] | undefined;
+  successRate(host: HostData, origin: "external" | "local"): number;
 }
+
+type ManagerStats = MergeStats & { readonly [name: string]: Counter };
 
 export class MainClusters {
   readonly #options: MainClustersOptions;
   readonly #clusters = new Map<string, MainCluster>();
-  readonly #manager: { readonly [name: string]: Counter };
+  readonly #manager: ManagerStats;
   readonly #active: Gauge;
   readonly #warming: Gauge;
   #closed = false;
@@ -37,7 +47,7 @@ export class MainClusters {
       "update_out_of_merge_window",
     ])
       manager[name] = scope.counter(name);
-    this.#manager = manager;
+    this.#manager = manager as ManagerStats;
     this.#active = scope.gauge("active_clusters");
     this.#warming = scope.gauge("warming_clusters");
   }
@@ -45,11 +55,20 @@ export class MainClusters {
   add(settings: CompiledCluster): void {
     const before = this.#clusters.get(settings.name);
     before?.close();
+    // A cluster that replaces another is told to the workers whole, when it is ready: until then they serve with the old one's members.
+    const isSilent = (): boolean => before !== undefined && cluster.warming;
     const onUpdate = (update: HostUpdate): void => {
       if (!cluster.warming) this.#manager.cluster_updated.inc();
-      this.#options.onUpdate(update);
+      if (!isSilent()) this.#options.onUpdate(update);
     };
-    const cluster: MainCluster = new MainCluster(settings, { ...this.#options, onUpdate }, () => this.#count());
+    const onHealth = (name: string): void => {
+      if (!isSilent()) this.#options.onHealth?.(name);
+    };
+    const onHealthFailure = (name: string, host: number): void => {
+      if (!isSilent()) this.#options.onHealthFailure?.(name, host);
+    };
+    const options = { ...this.#options, onUpdate, onHealth, onHealthFailure };
+    const cluster: MainCluster = new MainCluster(settings, options, this.#manager, () => this.#count());
     this.#clusters.set(settings.name, cluster);
     (before === undefined ? this.#manager.cluster_added : this.#manager.cluster_modified).inc();
     cluster.start();
@@ -80,7 +99,13 @@ export class MainClusters {
   }
 
   views(): ClusterView[] {
-    return [...this.#clusters.values()].map(({ settings, hosts }) => ({ settings, hosts }));
+    return [...this.#clusters.values()].map((cluster) => ({
+      settings: cluster.settings,
+      hosts: cluster.hosts,
+      flags: (host) => cluster.flags(host),
+      outlier: cluster.detector?.rates,
+      successRate: (host, origin) => cluster.successRate(host, origin),
+    }));
   }
 
   /** Brings gauges up to date that are computed, not counted: circuit breakers. */
@@ -91,6 +116,11 @@ export class MainClusters {
   /** What a worker says of hosts that came up there (ORIGINAL_DST), and of those that it has used lately. */
   hostsUsed(cluster: string, fresh: readonly Address[], used: readonly Address[]): void {
     this.#clusters.get(cluster)?.hostsUsed(fresh, used);
+  }
+
+  /** What a worker has found out about a host. */
+  hostEvent(cluster: string, id: number, event: HostEvent): void {
+    this.#clusters.get(cluster)?.hostEvent(id, event);
   }
 
   /** A worker died: what it held of circuit breakers is free. */

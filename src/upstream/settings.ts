@@ -5,7 +5,9 @@ import type { H1Settings } from "../http/h1/settings.ts";
 import type { KeepAlive } from "../net/socket-connection.ts";
 import type { StatsScope } from "../stats/stats.ts";
 import type { FileSource, Resource } from "../xds/file-subscription.ts";
+import type { HealthCheckSettings } from "./health/settings.ts";
 import type { HostData } from "./hosts.ts";
+import type { OutlierSettings } from "./outlier/settings.ts";
 
 export interface Thresholds {
   readonly maxConnections: number;
@@ -166,6 +168,16 @@ export interface CompiledCluster {
   readonly requestResponseSizes: boolean;
   /** Connections per request expected (preconnect_policy.per_upstream_preconnect_ratio), 1 to 3. */
   readonly preconnectRatio: number;
+  readonly healthChecks: readonly HealthCheckSettings[];
+  readonly outlier: OutlierSettings | undefined;
+  /** A host that discovery drops goes at once, however healthy it is. */
+  readonly ignoreHealthOnRemoval: boolean;
+  /** New hosts count as no members until they were checked. */
+  readonly ignoreNewUntilChecked: boolean;
+  /** A host that fails its health checks, or is ejected, loses its TCP connections. */
+  readonly closeConnectionsOnHealthFailure: boolean;
+  /** Changes of health within it are told together; 0: each at once. */
+  readonly updateMergeWindowMs: number;
   /** A change of membership ends all connections behind their responses. */
   readonly closeConnectionsOnChange: boolean;
 }

@@ -83,6 +83,7 @@ export class TcpRequest implements PoolRequest, ConnectionCallbacks {
       stats.upstream_rq_active.inc();
       this.#host.stats.rq_total.inc();
       this.#host.stats.rq_active.inc();
+      this.#host.onTcpConnected(this.#connection);
       callbacks?.onPoolReady(this.#connection, this.#host);
       return;
     }
@@ -93,6 +94,7 @@ export class TcpRequest implements PoolRequest, ConnectionCallbacks {
     stats.upstream_cx_destroy.inc();
     (event === "remote_close" ? stats.upstream_cx_destroy_remote : stats.upstream_cx_destroy_local).inc();
     this.#host.stats.cx_active.dec();
+    this.#host.onTcpClosed(this.#connection);
     this.#cluster.resourceManager(this.#priority).releaseConnection();
     if (this.#connectedMs === 0) {
       stats.upstream_cx_connect_fail.inc();

@@ -4,10 +4,10 @@ import type { HostData } from "./hosts.ts";
 import type { CompiledCluster, TransportSocketMatch } from "./settings.ts";
 
 /** The namespace of endpoint metadata that is looked at. */
-const namespace = "envoy.transport_socket_match";
+export const transportSocketMatchNamespace = "envoy.transport_socket_match";
 
 export function transportSocketFor(settings: CompiledCluster, host: HostData): Pick<TransportSocketMatch, "name" | "socket"> {
-  const metadata = host.metadata[namespace] ?? {};
+  const metadata = host.metadata[transportSocketMatchNamespace] ?? {};
   return settings.transportSocketMatches.find(({ match }) => contains(metadata, match)) ?? { name: "default", socket: settings.transportSocket };
 }
 

@@ -31,12 +31,16 @@ export interface HostMonitor {
   /** `httpStatus`: the answer's, or what stands for it (a gRPC status mapped, the status of a timeout's reply). */
   putResult(result: OutlierResult, httpStatus: number | undefined): void;
   putResponseTime(ms: number): void;
+  /** The host says that it works with less than it should (x-envoy-degraded). */
+  putDegraded(): void;
   /** The host itself asks to be taken out (x-envoy-immediate-health-check-fail). */
   setUnhealthy(): void;
 }
 
 export type OutlierResult =
   | "local_origin_connect_success"
+  /** As above, where nothing more will be told: the exchange is no request. */
+  | "local_origin_connect_success_final"
   | "local_origin_connect_failed"
   | "local_origin_timeout"
   | "ext_origin_request_success"

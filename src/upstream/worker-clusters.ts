@@ -25,6 +25,13 @@ export class WorkerClusters implements ThreadLocalClusters {
     this.#clusters.get(update.cluster)?.update(update);
   }
 
+  refreshHealth(cluster: string): void {
+    this.#clusters.get(cluster)?.refreshHealth();
+  }
+  onHealthFailure(cluster: string, id: number): void {
+    this.#clusters.get(cluster)?.onHealthFailure(id);
+  }
+
   remove(name: string): void {
     const cluster = this.#clusters.get(name);
     if (cluster === undefined) return;

@@ -133,6 +133,8 @@ function healthJson(flags: readonly AdminHealthFlag[]): object {
   ] as const) {
     if (has(flag)) shown[name] = true;
   }
+  // Behind the others in the message.
+  const degraded = has("degraded_outlier_detection") ? { failed_degraded_outlier_detection: true } : {};
   shown["eds_health_status"] = has("failed_eds_health")
     ? "UNHEALTHY"
     : has("degraded_eds_health")
@@ -140,7 +142,7 @@ function healthJson(flags: readonly AdminHealthFlag[]): object {
       : has("eds_status_draining")
         ? "DRAINING"
         : "HEALTHY";
-  return shown;
+  return Object.assign(shown, degraded);
 }
 
 function addressJson(address: Address): object {

@@ -280,6 +280,7 @@ export class RouterFilter extends RequestTries implements HttpFilter {
       const code = grpc === undefined ? status : grpcHttp;
       host.monitor.putResult(code >= 500 ? "ext_origin_request_failed" : "ext_origin_request_success", code);
       if (headers.get(config.names.immediateHealthCheckFail) !== undefined) host.monitor.setUnhealthy();
+      if (headers.get(config.names.degraded) !== undefined) host.monitor.putDegraded();
     }
     let couldNotRetry = false;
     const retryState = this.retryState;

@@ -3,6 +3,7 @@ export interface RouterHeaderNames {
   readonly prefix: string;
   readonly altStatName: string;
   readonly attemptCount: string;
+  readonly degraded: string;
   readonly dropOverload: string;
   readonly expectedTimeout: string;
   readonly hedgeOnPerTryTimeout: string;
@@ -31,6 +32,7 @@ export function routerHeaderNames(prefix: string): RouterHeaderNames {
     prefix,
     altStatName: `${prefix}-upstream-alt-stat-name`,
     attemptCount: `${prefix}-attempt-count`,
+    degraded: `${prefix}-degraded`,
     dropOverload: `${prefix}-drop-overload`,
     expectedTimeout: `${prefix}-expected-rq-timeout-ms`,
     hedgeOnPerTryTimeout: `${prefix}-hedge-on-per-try-timeout`,

@@ -267,6 +267,7 @@ export class RouterHarness {
     const monitor: HostMonitor = {
       putResult: (result, status) => this.monitorCalls.push(`${result}${status === undefined ? "" : ` ${status}`}`),
       putResponseTime: () => {},
+      putDegraded: () => this.monitorCalls.push("degraded"),
       setUnhealthy: () => this.monitorCalls.push("unhealthy"),
     };
     return {

@@ -241,6 +241,7 @@ export class TcpProxyFilter implements NetworkFilter, ConnectionCallbacks, Tunne
       connection.close("no_flush");
       return;
     }
+    host.monitor?.putResult("local_origin_connect_success_final", undefined);
     const upstream = new RawUpstream(connection, host, this);
     upstream.start();
     this.onTunnelReady(upstream);
@@ -287,6 +288,7 @@ export class TcpProxyFilter implements NetworkFilter, ConnectionCallbacks, Tunne
       this.#giveUp("limit");
       return;
     }
+    host?.monitor?.putResult(reason === "timeout" ? "local_origin_timeout" : "local_origin_connect_failed", undefined);
     this.#rememberHost(host, undefined);
     info.setFlag("UF");
     info.upstream = { ...newUpstreamInfo(), host, transportFailureReason };

@@ -1,0 +1,238 @@
+/** health_checks: compiled and checked. */
+import { durationMs, isMessage } from "../../config/message.ts";
+import type { Cluster } from "../../config/schema/types/envoy.config.cluster.v3.d.ts";
+import type { HealthCheck, HealthCheck_HttpHealthCheck, HealthCheck_TcpHealthCheck } from "../../config/schema/types/envoy.config.core.v3.d.ts";
+import type { HealthCheckEventFileSink } from "../../config/schema/types/envoy.extensions.health_check.event_sinks.file.v3.d.ts";
+import type { Int64Range } from "../../config/schema/types/envoy.type.v3.d.ts";
+import type { CompileContext, Honours, LogWriter } from "../../extensions/extension.ts";
+import { compileStringMatcher } from "../../matching/string-matcher.ts";
+import { compileRequestMutation } from "../../router/header-mutation.ts";
+import { compilePayload } from "./payload.ts";
+import type { HealthCheckSettings, HttpCheckSettings, StatusRange, TcpCheckSettings } from "./settings.ts";
+
+const core = "envoy.config.core.v3.";
+const fileSink = "envoy.extensions.health_check.event_sinks.file.v3.HealthCheckEventFileSink";
+
+export const honours: Honours = {
+  "envoy.config.cluster.v3.Cluster": ["health_checks"],
+  [`${core}HealthCheck`]: [
+    "name",
+    "timeout",
+    "interval",
+    "initial_jitter",
+    "interval_jitter",
+    "interval_jitter_percent",
+    "unhealthy_threshold",
+    "healthy_threshold",
+    // Envoy reads it no more than we do: a warning says so.
+    "alt_port",
+    "reuse_connection",
+    "http_health_check",
+    "tcp_health_check",
+    "grpc_health_check",
+    "no_traffic_interval",
+    "no_traffic_healthy_interval",
+    "unhealthy_interval",
+    "unhealthy_edge_interval",
+    "healthy_edge_interval",
+    "event_log_path",
+    "event_logger",
+    "always_log_health_check_failures",
+    "always_log_health_check_success",
+    "tls_options",
+    "transport_socket_match_criteria",
+  ],
+  [`${core}HealthCheck.Payload`]: "*",
+  [`${core}HealthCheck.HttpHealthCheck`]: [
+    "host",
+    "path",
+    "send",
+    "receive",
+    "response_buffer_size",
+    "request_headers_to_add",
+    "request_headers_to_remove",
+    "expected_statuses",
+    "retriable_statuses",
+    "codec_client_type",
+    "service_name_matcher",
+    "method",
+  ],
+  [`${core}HealthCheck.TcpHealthCheck`]: ["send", "receive", "proxy_protocol_config"],
+  // Refused as a whole, with its reason, while there is no HTTP/2 upstream.
+  [`${core}HealthCheck.GrpcHealthCheck`]: "*",
+  [`${core}HealthCheck.TlsOptions`]: "*",
+  [`${core}ProxyProtocolConfig`]: ["version"],
+  "envoy.type.v3.Int64Range": "*",
+  [fileSink]: "*",
+};
+
+const methods = ["GET", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"] as const;
+/** Methods whose requests have no body. */
+const bodiless: ReadonlySet<string> = new Set(["GET", "HEAD", "DELETE", "TRACE"]);
+/** Checks of one cluster. */
+const maxChecks = 8;
+const defaultResponseBufferBytes = 1024;
+
+export function compileHealthChecks(message: Cluster, context: CompileContext): readonly HealthCheckSettings[] {
+  const { healthChecks } = message;
+  const names = new Set<string>();
+  if (healthChecks.length > maxChecks)
+    context.report(message, "health_checks", {
+      code: "OR3051",
+      text: `cluster '${message.name}' has ${healthChecks.length} health checks: at most ${maxChecks}`,
+    });
+  return healthChecks.flatMap((check, i) => {
+    if (healthChecks.length > 1 && check.name === "")
+      context.report(check, "name", {
+        code: "OR3051",
+        text: `health check at index ${i} is missing a name; all health checks must have a name when multiple health checks are configured`,
+      });
+    else if (names.has(check.name))
+      context.report(check, "name", {
+        code: "OR3051",
+        text: `duplicate health check name '${check.name}' at index ${i}; all health check names must be unique within a cluster`,
+      });
+    names.add(check.name);
+    const settings = compileHealthCheck(message, check, context);
+    return settings === undefined ? [] : [settings];
+  });
+}
+
+function compileHealthCheck(cluster: Cluster, check: HealthCheck, context: CompileContext): HealthCheckSettings | undefined {
+  const kind = compileKind(cluster, check, context);
+  if (kind === undefined) return undefined;
+  if (check.altPort !== undefined)
+    context.report(check, "alt_port", {
+      code: "OR3052",
+      severity: "warning",
+      text: "alt_port has no effect, as with Envoy",
+      hint: "give endpoints a health_check_config.port_value",
+    });
+  const intervalMs = durationMs(check.interval, 0);
+  const noTrafficIntervalMs = durationMs(check.noTrafficInterval, 60_000);
+  const unhealthyIntervalMs = durationMs(check.unhealthyInterval, intervalMs);
+  return {
+    name: check.name,
+    check: kind,
+    timeoutMs: durationMs(check.timeout, 0),
+    intervalMs,
+    noTrafficIntervalMs,
+    noTrafficHealthyIntervalMs: durationMs(check.noTrafficHealthyInterval, noTrafficIntervalMs),
+    unhealthyIntervalMs,
+    unhealthyEdgeIntervalMs: durationMs(check.unhealthyEdgeInterval, unhealthyIntervalMs),
+    healthyEdgeIntervalMs: durationMs(check.healthyEdgeInterval, intervalMs),
+    initialJitterMs: durationMs(check.initialJitter, 0),
+    intervalJitterMs: durationMs(check.intervalJitter, 0),
+    intervalJitterPercent: check.intervalJitterPercent,
+    unhealthyThreshold: check.unhealthyThreshold ?? 1,
+    healthyThreshold: check.healthyThreshold ?? 1,
+    reuseConnection: check.reuseConnection ?? true,
+    alwaysLogFailures: check.alwaysLogHealthCheckFailures,
+    alwaysLogSuccess: check.alwaysLogHealthCheckSuccess,
+    eventLogs: compileEventLogs(check, context),
+    alpn: check.tlsOptions?.alpnProtocols ?? [],
+    transportSocketMatch: check.transportSocketMatchCriteria,
+  };
+}
+
+function compileKind(cluster: Cluster, check: HealthCheck, context: CompileContext): HttpCheckSettings | TcpCheckSettings | undefined {
+  const { healthChecker } = check;
+  if (healthChecker.case === "httpHealthCheck") return compileHttp(cluster, healthChecker.value, context);
+  if (healthChecker.case === "tcpHealthCheck") return compileTcp(healthChecker.value, context);
+  if (healthChecker.case === "grpcHealthCheck")
+    context.report(check, "grpc_health_check", {
+      code: "OR4003",
+      text: `cluster '${cluster.name}': gRPC health checks are not supported: they need HTTP/2 to the upstream`,
+      hint: "use http_health_check or tcp_health_check",
+    });
+  // A custom check is refused by `honours`.
+  return undefined;
+}
+
+function compileHttp(cluster: Cluster, http: HealthCheck_HttpHealthCheck, context: CompileContext): HttpCheckSettings {
+  const method = methods[http.method] ?? "GET";
+  if (http.codecClientType !== 0)
+    context.report(http, "codec_client_type", {
+      code: "OR4003",
+      text: `health checks over ${http.codecClientType === 1 ? "HTTP/2" : "HTTP/3"} are not supported`,
+      hint: "use codec_client_type: HTTP1",
+    });
+  if (http.send !== undefined && bodiless.has(method))
+    context.report(http, "send", {
+      code: "OR3053",
+      text: `HTTP health check cannot specify a request payload with method '${method}'. Only methods that support a request body (POST, PUT, PATCH, OPTIONS) can be used with payload.`,
+    });
+  const receive = http.receive.map((payload) => compilePayload(payload, context));
+  const responseBufferBytes = http.responseBufferSize === undefined ? defaultResponseBufferBytes : Number(http.responseBufferSize);
+  const total = receive.reduce((sum, bytes) => sum + bytes.length, 0);
+  if (responseBufferBytes !== 0 && total > responseBufferBytes)
+    context.report(http, "receive", {
+      code: "OR3053",
+      text: `The expected response length '${total}' is over than http health response buffer size '${responseBufferBytes}'`,
+      hint: "raise response_buffer_size",
+    });
+  const expected = http.expectedStatuses.map((range) => compileRange(range, "expected", context));
+  return {
+    kind: "http",
+    method,
+    path: http.path,
+    host: http.host === "" ? cluster.name : http.host,
+    body: http.send === undefined ? undefined : compilePayload(http.send, context),
+    receive,
+    responseBufferBytes,
+    expected: expected.length === 0 ? [{ start: 200, end: 201 }] : expected,
+    retriable: http.retriableStatuses.map((range) => compileRange(range, "retriable", context)),
+    headers: compileRequestMutation(http, context),
+    serviceName: http.serviceNameMatcher === undefined ? undefined : compileStringMatcher(http.serviceNameMatcher, context),
+    names: {
+      immediateFail: `${context.headerPrefix}-immediate-health-check-fail`,
+      degraded: `${context.headerPrefix}-degraded`,
+      checkedCluster: `${context.headerPrefix}-upstream-healthchecked-cluster`,
+    },
+  };
+}
+
+function compileRange(range: Int64Range, kind: string, context: CompileContext): StatusRange {
+  const start = Number(range.start);
+  const end = Number(range.end);
+  const problem =
+    start >= end
+      ? `expecting start < end, but found start=${start} and end=${end}`
+      : start < 100
+        ? `expecting start >= 100, but found start=${start}`
+        : end > 600
+          ? `expecting end <= 600, but found end=${end}`
+          : undefined;
+  if (problem !== undefined) context.report(range, undefined, { code: "OR3053", text: `Invalid http ${kind} status range: ${problem}` });
+  return { start, end };
+}
+
+function compileTcp(tcp: HealthCheck_TcpHealthCheck, context: CompileContext): TcpCheckSettings {
+  const proxy = tcp.proxyProtocolConfig;
+  return {
+    kind: "tcp",
+    send: tcp.send === undefined ? undefined : compilePayload(tcp.send, context),
+    receive: tcp.receive.map((payload) => compilePayload(payload, context)),
+    proxyProtocol: proxy === undefined ? undefined : proxy.version === 0 ? 1 : 2,
+  };
+}
+
+function compileEventLogs(check: HealthCheck, context: CompileContext): readonly LogWriter[] {
+  const sinks = check.eventLogger.map((sink) => {
+    const config = sink.typedConfig;
+    if (isMessage<HealthCheckEventFileSink>(config, fileSink)) return { path: config.eventLogPath, at: config as object, field: "event_log_path" };
+    context.report(sink, "typed_config", {
+      code: "OR4002",
+      text: `Didn't find a registered implementation for '${sink.name}' with type URL: '${config?.$typeName ?? ""}'`,
+      hint: "supported: envoy.health_check.event_sinks.file",
+    });
+    return undefined;
+  });
+  if (check.eventLogPath !== "") sinks.push({ path: check.eventLogPath, at: check, field: "event_log_path" });
+  // Only the main thread checks, so only it logs.
+  if (context.workerIndex >= 0) return [];
+  return sinks.flatMap((sink) => {
+    const writer = sink === undefined ? undefined : context.openLog({ kind: "file", path: sink.path }, sink.at, sink.field);
+    return writer === undefined ? [] : [writer];
+  });
+}
