@@ -4,12 +4,14 @@ import { H1ClientConnection } from "../../http/h1/client-connection.ts";
 import type { H1Settings } from "../../http/h1/settings.ts";
 import { RequestHeaders, type ResponseHeaders } from "../../http/header-map.ts";
 import { emptyUpstreamInfo, StreamInfo } from "../../http/stream-info.ts";
+import { ipAddress } from "../../net/address.ts";
 import type { ConnectionCallbacks, ConnectionEvent, ReadFilter } from "../../net/connection.ts";
 import type { SocketConnection } from "../../net/socket-connection.ts";
 import type { Clock } from "../../net/timer-wheel.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
 import type { Counter } from "../../stats/stats.ts";
 import type { HostData } from "../hosts.ts";
+import type { Host } from "../upstream.ts";
 import type { CheckedHost, Probe, ProbeCallbacks } from "./health-checker.ts";
 import { payloadMatches } from "./payload.ts";
 import type { HttpCheckSettings, StatusRange } from "./settings.ts";
@@ -91,10 +93,12 @@ export class HttpProbe implements Probe, ResponseDecoder, StreamCallbacks, Conne
     if (check.headers !== undefined) {
       const info = new StreamInfo(clock.now(), clock.wall());
       info.protocol = "HTTP/1.1";
-      const upstream = emptyUpstreamInfo();
-      upstream.remoteAddress = this.#connection?.remoteAddress;
-      upstream.localAddress = this.#connection?.localAddress;
-      info.upstream = upstream;
+      info.upstream = emptyUpstreamInfo();
+      info.upstream.host = describedHost(data);
+      // Nobody is downstream.
+      info.downstreamRemoteAddress = nobody;
+      info.downstreamDirectRemoteAddress = nobody;
+      info.downstreamLocalAddress = nobody;
       check.headers.evaluate(headers, info, headers, undefined);
     }
     const { body } = check;
@@ -210,6 +214,25 @@ export class HttpProbe implements Probe, ResponseDecoder, StreamCallbacks, Conne
     }
     this.#callbacks.onSuccess(headers.get(check.names.degraded) !== undefined);
   }
+}
+
+const nobody = ipAddress("127.0.0.1", 0);
+
+/** What formatters of headers read of a host: on this thread it has no statistics, and no cluster to send anything to. */
+function describedHost(data: HostData): Host {
+  const { address, hostname, healthCheckHostname, weight, priority, locality, metadata } = data;
+  const facts: Omit<Host, "cluster" | "stats"> = {
+    address,
+    hostname,
+    healthCheckHostname,
+    weight,
+    priority,
+    locality,
+    metadata,
+    canary: metadata["envoy.lb"]?.["canary"] === true,
+    health: "healthy",
+  };
+  return facts as Host;
 }
 
 const always = { numerator: 100, denominator: 100 } as const;

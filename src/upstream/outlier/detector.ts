@@ -257,8 +257,7 @@ export class OutlierDetector {
       for (const { monitor, rate } of byFailures) {
         if (100 - rate < threshold) continue;
         this.#counters[`ejections_detected_${type}`].inc();
-        // Its success rate may have taken it out a moment ago.
-        if (!isEjected(monitor.host)) this.#eject(monitor, type);
+        this.#eject(monitor, type);
       }
     }
   }
@@ -279,7 +278,8 @@ export class OutlierDetector {
     const chance = { numerator: this.#settings.enforcing[type], denominator: 100 };
     const enforced = runtime.snapshot.featureEnabled(`outlier_detection.${enforcingKeys[type]}`, chance, random());
     if (enforced) {
-      this.#count(1);
+      // Two kinds of one interval may name the same host: each counts, the host is out once.
+      if (!isEjected(host)) this.#count(1);
       this.#counters.ejections_enforced_total.inc();
       this.#counters[`ejections_enforced_${type}`].inc();
       host.flags |= healthFlags.failed_outlier_check;

@@ -47,12 +47,11 @@ export class WorkerHostMonitor implements HostMonitor {
         this.#cells.add(column.localTotal, 1);
         this.#failed(column.consecutiveLocalOriginFailure, "consecutive_local_origin_failure", outlier.consecutiveLocalOriginFailure);
         break;
-      // Split, all answers that failed count alike, whatever their status.
       case "ext_origin_request_failed":
-        this.#putStatus(503, outlier);
+        this.#putStatus(httpStatus ?? 503, outlier);
         break;
       case "ext_origin_request_success":
-        this.#putStatus(200, outlier);
+        this.#putStatus(httpStatus ?? 200, outlier);
         this.#localSuccess();
         break;
     }
