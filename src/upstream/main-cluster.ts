@@ -118,6 +118,7 @@ export class MainCluster {
       const state: TargetState = { target, timer: options.timers.createTimer(() => void this.#resolve(state)), hosts: [], failures: 0 };
       return state;
     });
+    for (const { name } of settings.transportSocketMatches) settings.scope.counter(`${name}.total_match_count`);
     const watched = settings.healthChecks.length > 0 || settings.outlier !== undefined;
     this.#table = watched ? new HostCellTable() : undefined;
     const { timers, runtime, random = randomInteger, probe } = options;
@@ -310,7 +311,9 @@ export class MainCluster {
     this.hosts = unique;
     const known = new Set(before.map(hostKey));
     const added = unique.filter((host) => !known.has(hostKey(host)));
-    if (added.length > 0 || unique.length !== before.length) this.#counter("membership_change").inc();
+    const removed = before.filter((host) => !found.has(hostKey(host)));
+    // Each priority level that changed counts.
+    this.#counter("membership_change").add(new Set([...added, ...removed].map(({ priority }) => priority)).size);
     for (const host of added) this.settings.scope.counter(`${transportSocketFor(this.settings, host).name}.total_match_count`).inc();
     const [gone, fresh] = this.#watchMembers(unique);
     this.#countMembers();

@@ -118,23 +118,17 @@ function hostJson(host: AdminHost): object {
   };
 }
 
-/** envoy.admin.v3.HostHealthStatus. */
+/** envoy.admin.v3.HostHealthStatus, fields in the order of their numbers. */
 function healthJson(flags: readonly AdminHealthFlag[]): object {
   const has = (flag: AdminHealthFlag) => flags.includes(flag);
   const shown: Record<string, unknown> = {};
-  for (const [flag, name] of [
+  const show = (names: readonly (readonly [AdminHealthFlag, string])[]): void => {
+    for (const [flag, name] of names) if (has(flag)) shown[name] = true;
+  };
+  show([
     ["failed_active_hc", "failed_active_health_check"],
     ["failed_outlier_check", "failed_outlier_check"],
-    ["degraded_active_hc", "failed_active_degraded_check"],
-    ["pending_dynamic_removal", "pending_dynamic_removal"],
-    ["pending_active_hc", "pending_active_hc"],
-    ["excluded_via_immediate_hc_fail", "excluded_via_immediate_hc_fail"],
-    ["active_hc_timeout", "active_hc_timeout"],
-  ] as const) {
-    if (has(flag)) shown[name] = true;
-  }
-  // Behind the others in the message.
-  const degraded = has("degraded_outlier_detection") ? { failed_degraded_outlier_detection: true } : {};
+  ]);
   shown["eds_health_status"] = has("failed_eds_health")
     ? "UNHEALTHY"
     : has("degraded_eds_health")
@@ -142,7 +136,15 @@ function healthJson(flags: readonly AdminHealthFlag[]): object {
       : has("eds_status_draining")
         ? "DRAINING"
         : "HEALTHY";
-  return Object.assign(shown, degraded);
+  show([
+    ["degraded_active_hc", "failed_active_degraded_check"],
+    ["pending_dynamic_removal", "pending_dynamic_removal"],
+    ["pending_active_hc", "pending_active_hc"],
+    ["excluded_via_immediate_hc_fail", "excluded_via_immediate_hc_fail"],
+    ["active_hc_timeout", "active_hc_timeout"],
+    ["degraded_outlier_detection", "failed_degraded_outlier_detection"],
+  ]);
+  return shown;
 }
 
 function addressJson(address: Address): object {

@@ -17,7 +17,8 @@ export function healthCheckAddress(host: HostData): Address {
 export function dialForCheck(cluster: CompiledCluster, settings: HealthCheckSettings, host: HostData, timers: TimerWheel): SocketConnection {
   const match = settings.transportSocketMatch;
   const seen = match === undefined ? host : { ...host, metadata: { [transportSocketMatchNamespace]: match } };
-  const transport = transportSocketFor(cluster, seen).socket;
+  const { name, socket: transport } = transportSocketFor(cluster, seen);
+  if (match !== undefined) cluster.scope.counter(`${name}.total_match_count`).inc();
   const tls = transport?.options({ hostname: host.hostname, sni: undefined });
   // Changed in place: by this object the transport socket knows again what it wanted of the peer.
   if (tls !== undefined && settings.alpn.length > 0) tls.ALPNProtocols = [...settings.alpn];
