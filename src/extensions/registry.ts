@@ -48,6 +48,12 @@ export const extensions: readonly ExtensionRow[] = [
     messages: ["envoy.extensions.filters.network.sni_cluster.v3.SniCluster"],
     load: () => import("./network_filters/sni_cluster/config.ts"),
   },
+  {
+    name: "envoy.filters.network.rbac",
+    category: "envoy.filters.network",
+    messages: ["envoy.extensions.filters.network.rbac.v3.RBAC"],
+    load: () => import("./network_filters/rbac/config.ts"),
+  },
   // ---- listener filters
   {
     name: "envoy.filters.listener.tls_inspector",
@@ -85,6 +91,12 @@ export const extensions: readonly ExtensionRow[] = [
     category: "envoy.filters.http",
     messages: ["envoy.extensions.filters.http.router.v3.Router"],
     load: () => import("../router/filter/config.ts"),
+  },
+  {
+    name: "envoy.filters.http.rbac",
+    category: "envoy.filters.http",
+    messages: ["envoy.extensions.filters.http.rbac.v3.RBAC", "envoy.extensions.filters.http.rbac.v3.RBACPerRoute"],
+    load: () => import("./http_filters/rbac/config.ts"),
   },
   {
     name: "envoy.filters.http.file_server",

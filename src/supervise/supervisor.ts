@@ -45,14 +45,13 @@ const GROUP_SIGNALS: ReadonlySet<NodeJS.Signals> = new Set(["SIGTERM", "SIGCONT"
 const GROUP_END_MS = 1000;
 const GROUP_POLL_MS = 10;
 
-/** q, 1 and 2 are ours, as in runit; daemontools ignores them. */
+/** 1 and 2 are ours, as in runit; daemontools ignores them. */
 const SIGNALS: Readonly<Record<string, NodeJS.Signals>> = {
   h: "SIGHUP",
   a: "SIGALRM",
   i: "SIGINT",
   t: "SIGTERM",
   k: "SIGKILL",
-  q: "SIGQUIT",
   1: "SIGUSR1",
   2: "SIGUSR2",
 };

@@ -1,9 +1,8 @@
 /** /server_info: version, state, command line, node. */
 import { durationJson, toJson } from "../../config/json.ts";
-import type { JsonObject, JsonValue } from "../../config/message.ts";
 import { nodeMessage } from "../node.ts";
 import { type AdminEndpoint, json } from "../request.ts";
-import type { AdminOptions, AdminServer } from "../server.ts";
+import type { AdminOptions } from "../server.ts";
 import { shownState } from "./state.ts";
 
 export const serverInfo: AdminEndpoint = {
@@ -17,18 +16,10 @@ export const serverInfo: AdminEndpoint = {
       uptime_all_epochs: `${Math.floor(server.uptimeAllEpochsS)}s`,
       hot_restart_version: server.hotRestartVersion,
       command_line_options: optionsJson(server.options),
-      node: nodeJson(server),
+      node: toJson(nodeMessage(server), { protoNames: true, redact: true, emitDefaults: true }),
       hot_restart_initializing: false,
     }),
 };
-
-/** A locality is shown without the parts it does not have. */
-function nodeJson(server: AdminServer): JsonValue {
-  const node = toJson(nodeMessage(server), { protoNames: true, redact: true, emitDefaults: true }) as JsonObject;
-  const { locality } = node;
-  if (locality === undefined || locality === null || typeof locality !== "object") return node;
-  return { ...node, locality: Object.fromEntries(Object.entries(locality).filter(([, part]) => part !== "")) };
-}
 
 /** envoy.admin.v3.CommandLineOptions. */
 function optionsJson(o: AdminOptions): object {

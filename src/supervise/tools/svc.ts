@@ -14,7 +14,7 @@ const EXIT_TIMED_OUT = 99;
 const MAX_WAIT_S = 86_400;
 
 export function run(args: string[]): number | Promise<number> {
-  const options = getopt("svc", "udopchaitkxq12w:W:", args);
+  const options = getopt("svc", "udopchaitkx12w:W:", args);
   if (options.wrong) {
     complain("svc options: u up, d down, o once, x exit, p pause, c continue, h hup, a alarm, i interrupt, t term, k kill\n");
     return EXIT_USAGE;
