@@ -14,9 +14,9 @@ import { assignmentType } from "./eds.ts";
 import type { Transition } from "./health/health-checker.ts";
 import { HealthChecks, type HealthChecksOptions } from "./health/health-checks.ts";
 import { HostCellTable } from "./host-cells.ts";
-import { coarseHealth, discoveredFlags, flagsOf, healthFlags, isExcluded } from "./host-health.ts";
+import { discoveredFlags, flagsOf, healthFlags } from "./host-health.ts";
 import { type HostData, type HostUpdate, hostKey } from "./hosts.ts";
-import { Member } from "./member.ts";
+import { type Counted, countedAs, Member } from "./member.ts";
 import { maxOriginalDstHosts, originalDstHost } from "./original-dst.ts";
 import { OutlierDetector } from "./outlier/detector.ts";
 import type { HostEvent } from "./outlier/monitor.ts";
@@ -95,6 +95,11 @@ export class MainCluster {
   #overprovisioningPercent: number | undefined;
   /** Members by their keys, where hosts are watched. */
   readonly #members = new Map<string, Member>();
+  readonly #membersById = new Map<number, Member>();
+  /** How many members count as what. */
+  #counts = new Map<Counted, number>();
+  /** Priority levels. */
+  #levels = 1;
   readonly #table: HostCellTable | undefined;
   readonly #checks: HealthChecks | undefined;
   readonly #detector: OutlierDetector | undefined;
@@ -344,6 +349,7 @@ export class MainCluster {
     for (const [key, member] of this.#members) {
       if (keys.has(key)) continue;
       this.#members.delete(key);
+      this.#membersById.delete(member.id);
       table.release(member.row, now);
       gone.push(member);
     }
@@ -358,6 +364,7 @@ export class MainCluster {
       const row = table.allocate(now);
       const member = new Member(host, row, table.at(row), flagsOf(host.health) | this.#flagsOfNew(host));
       this.#members.set(key, member);
+      this.#membersById.set(member.id, member);
       fresh.push(member);
     }
     return [gone, fresh];
@@ -403,12 +410,10 @@ export class MainCluster {
 
   /** What a worker has found out. */
   hostEvent(id: number, event: HostEvent): void {
-    for (const member of this.#members.values()) {
-      if (member.id !== id) continue;
-      if (event !== "unhealthy") this.#detector?.report(member, event);
-      else if (member.data.isNotChecked !== true) this.#checks?.failPassively(member);
-      return;
-    }
+    const member = this.#membersById.get(id);
+    if (member === undefined) return;
+    if (event !== "unhealthy") this.#detector?.report(member, event);
+    else if (member.data.isNotChecked !== true) this.#checks?.failPassively(member);
   }
 
   #onChecked(member: Member, transition: Transition, healthy: boolean): void {
@@ -424,27 +429,45 @@ export class MainCluster {
   /** `failed`: not 0 where it is out from now on. */
   #onHealthChanged(member: Member, failed: number): void {
     if (this.#closed) return;
-    this.#countMembers();
+    // Only what changed is counted: with thousands of hosts there are thousands of results.
+    this.#count(member);
+    this.#showMembership();
+    // Before the cluster is ready nobody uses it: the workers hear of all first results at once.
+    if (this.warming) return;
     if (failed !== 0) this.#options.onHealthFailure?.(this.settings.name, member.id);
-    if (this.warming) this.#options.onHealth?.(this.settings.name);
-    else this.#merger.changed(this.hosts.reduce((most, { priority }) => Math.max(most, priority + 1), 1));
+    this.#merger.changed(this.#levels);
   }
 
   #countMembers(): void {
-    let healthy = 0;
-    let degraded = 0;
-    let excluded = 0;
-    for (const host of this.hosts) {
-      const flags = this.flags(host);
-      const health = coarseHealth(flags);
-      if (health === "healthy") healthy++;
-      else if (health === "degraded") degraded++;
-      if (isExcluded(flags)) excluded++;
+    this.#counts = new Map();
+    this.#levels = this.hosts.reduce((most, { priority }) => Math.max(most, priority + 1), 1);
+    if (this.#table === undefined) {
+      for (const { health } of this.hosts) this.#addToCount(countedAs(flagsOf(health)), 1);
+    } else {
+      for (const member of this.#members.values()) {
+        member.counted = undefined;
+        this.#count(member);
+      }
     }
+    this.#showMembership();
+  }
+
+  #count(member: Member): void {
+    if (member.counted !== undefined) this.#addToCount(member.counted, -1);
+    member.counted = countedAs(member.flags);
+    this.#addToCount(member.counted, 1);
+  }
+
+  #addToCount(kind: Counted, change: number): void {
+    this.#counts.set(kind, (this.#counts.get(kind) ?? 0) + change);
+  }
+
+  #showMembership(): void {
+    const count = (...kinds: Counted[]): number => kinds.reduce((sum, kind) => sum + (this.#counts.get(kind) ?? 0), 0);
     this.#gauge("membership_total").set(this.hosts.length);
-    this.#gauge("membership_healthy").set(healthy);
-    this.#gauge("membership_degraded").set(degraded);
-    this.#gauge("membership_excluded").set(excluded);
+    this.#gauge("membership_healthy").set(count("healthy", "healthy excluded"));
+    this.#gauge("membership_degraded").set(count("degraded", "degraded excluded"));
+    this.#gauge("membership_excluded").set(count("healthy excluded", "degraded excluded", "unhealthy excluded"));
   }
 
   #hasTraffic(): boolean {
@@ -471,6 +494,7 @@ export class MainCluster {
 
   #markReady(): void {
     if (!this.warming) return;
+    if (this.#table !== undefined && !this.#closed) this.#options.onHealth?.(this.settings.name);
     this.warming = false;
     this.#becomeReady();
     this.#onReady();
