@@ -11,7 +11,7 @@ const layers: readonly (readonly string[])[] = [
   ["server", "worker", "pod", "k8s"],
   ["supervise", "admin", "extensions"],
   ["router", "http", "upstream", "listener", "formatter", "xds"],
-  ["net", "stats", "runtime"],
+  ["net", "stats", "runtime", "overload"],
   ["matching", "log"],
   ["config"],
   ["regex", "os"],

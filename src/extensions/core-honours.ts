@@ -3,8 +3,8 @@
 import { honours as logFilterHonours } from "../formatter/access-log-filter.ts";
 import { honours as formatterHonours } from "../formatter/compile.ts";
 import { honours as listenerHonours } from "../listener/compile.ts";
-import { honours as globalLimitHonours } from "../listener/global-limit.ts";
 import { honours as systemLogHonours } from "../log/system-log.ts";
+import { honours as overloadHonours } from "../overload/compile.ts";
 import { routingHonours } from "../router/honours.ts";
 import { honours as runtimeHonours } from "../runtime/layers.ts";
 import { honours as sinkHonours } from "../stats/sinks/sink.ts";
@@ -53,7 +53,7 @@ export const coreHonours: readonly Honours[] = [
   formatterHonours,
   logFilterHonours,
   listenerHonours,
-  globalLimitHonours,
+  overloadHonours,
   statsHonours,
   sinkHonours,
   ...upstreamHonours,

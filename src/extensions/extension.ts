@@ -13,6 +13,8 @@ import type { StreamInfo } from "../http/stream-info.ts";
 import type { LogSink } from "../log/log.ts";
 import type { Connection, ReadFilter } from "../net/connection.ts";
 import type { TimerWheel } from "../net/timer-wheel.ts";
+import type { ResourceMonitorExtension } from "../overload/compile.ts";
+import type { MemoryHolder, OverloadState } from "../overload/thread-state.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { StatsSinkExtension } from "../stats/sinks/sink.ts";
 import type { StatsScope, StatsStore } from "../stats/stats.ts";
@@ -90,6 +92,8 @@ export interface CompileContext {
   readonly stats: StatsStore;
   readonly runtime: Runtime;
   readonly timers: TimerWheel;
+  /** Absent where there is no overload manager, and on the main thread, whose admin interface always answers. */
+  readonly overload?: OverloadState | undefined;
   readonly clusters: ThreadLocalClusters;
   /** bootstrap.node with command-line overrides. */
   readonly node: { readonly id: string; readonly cluster: string; readonly zone: string };
@@ -119,6 +123,7 @@ export interface Extension {
   readonly transportSocket?: TransportSocketExtension;
   readonly formatter?: { compile(message: AnyMessage, context: CompileContext): FormatterCommandParser };
   readonly statsSink?: StatsSinkExtension;
+  readonly resourceMonitor?: ResourceMonitorExtension;
   /** Members of smaller categories; each category documents its own in the module that asks for it. */
   readonly other?: Readonly<Record<string, unknown>>;
 }
@@ -165,6 +170,8 @@ export interface NetworkFilter {
   onData?(data: Buffer, endStream: boolean): "continue" | "stop";
   /** Data on its way to the client. */
   onWrite?(data: Buffer, endStream: boolean): "continue" | "stop";
+  /** Its streams with what they hold in memory, for the overload manager. */
+  memoryHolders?(): MemoryHolder[];
   onDestroy?(): void;
 }
 export interface NetworkFilterCallbacks {

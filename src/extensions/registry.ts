@@ -195,6 +195,30 @@ export const extensions: readonly ExtensionRow[] = [
     messages: ["envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig"],
     load: () => import("./resource_monitors/downstream_connections/config.ts"),
   },
+  {
+    name: "envoy.resource_monitors.fixed_heap",
+    category: "envoy.resource_monitors",
+    messages: ["envoy.extensions.resource_monitors.fixed_heap.v3.FixedHeapConfig"],
+    load: () => import("./resource_monitors/fixed_heap/config.ts"),
+  },
+  {
+    name: "envoy.resource_monitors.injected_resource",
+    category: "envoy.resource_monitors",
+    messages: ["envoy.extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig"],
+    load: () => import("./resource_monitors/injected_resource/config.ts"),
+  },
+  {
+    name: "envoy.resource_monitors.cgroup_memory",
+    category: "envoy.resource_monitors",
+    messages: ["envoy.extensions.resource_monitors.cgroup_memory.v3.CgroupMemoryConfig"],
+    load: () => import("./resource_monitors/cgroup_memory/config.ts"),
+  },
+  {
+    name: "envoy.resource_monitors.cpu_utilization",
+    category: "envoy.resource_monitors",
+    messages: ["envoy.extensions.resource_monitors.cpu_utilization.v3.CpuUtilizationConfig"],
+    load: () => import("./resource_monitors/cpu_utilization/config.ts"),
+  },
   // ---- what retries and internal redirects ask
   {
     name: "envoy.retry_host_predicates.previous_hosts",

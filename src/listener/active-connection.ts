@@ -5,6 +5,7 @@ import type { StreamInfo } from "../http/stream-info.ts";
 import type { ConnectionCallbacks, ConnectionEvent } from "../net/connection.ts";
 import type { SocketConnection } from "../net/socket-connection.ts";
 import type { TimerWheel } from "../net/timer-wheel.ts";
+import type { MemoryHolder } from "../overload/thread-state.ts";
 import type { CompiledChain, CompiledListener } from "./compile.ts";
 import { startNetworkFilters } from "./network-filter-chain.ts";
 import type { ListenerStats } from "./stats.ts";
@@ -77,6 +78,10 @@ export class ActiveConnection implements ConnectionCallbacks {
     info.bytesReceived = this.connection.bytesReceived;
     info.bytesSent = this.connection.bytesSent;
     accessLog.log(new ConnectionLog(info));
+  }
+
+  memoryHolders(): MemoryHolder[] {
+    return this.#filters.flatMap((filter) => filter.memoryHolders?.() ?? []);
   }
 
   onAboveWriteBufferHighWatermark(): void {}

@@ -2,16 +2,8 @@
 import { isMessage } from "../config/message.ts";
 import type { Bootstrap } from "../config/schema/types/envoy.config.bootstrap.v3.d.ts";
 import type { DownstreamConnectionsConfig } from "../config/schema/types/envoy.extensions.resource_monitors.downstream_connections.v3.d.ts";
-import type { Honours } from "../extensions/extension.ts";
 import { SharedCount } from "../extensions/shared-cells.ts";
 import type { Runtime } from "../runtime/runtime.ts";
-
-export const honours: Honours = {
-  "envoy.config.bootstrap.v3.Bootstrap": ["overload_manager"],
-  // A count needs no refreshing: it is asked at each connection.
-  "envoy.config.overload.v3.OverloadManager": ["refresh_interval", "resource_monitors"],
-  "envoy.config.overload.v3.ResourceMonitor": ["name", "typed_config"],
-};
 
 const runtimeKey = "overload.global_downstream_max_connections";
 

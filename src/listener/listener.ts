@@ -6,6 +6,7 @@ import { anonymousPipe, ipAddress } from "../net/address.ts";
 import type { Address } from "../net/connection.ts";
 import { acceptPlain, acceptTls, type SocketConnection } from "../net/socket-connection.ts";
 import type { TimerWheel } from "../net/timer-wheel.ts";
+import { type MemoryHolder, noOverload, type OverloadState } from "../overload/thread-state.ts";
 import type { StatsStore } from "../stats/stats.ts";
 import { type InspectedSocket, inspect } from "./accept.ts";
 import type { AcceptQueue } from "./accept-queue.ts";
@@ -28,6 +29,8 @@ export interface ListenerEnvironment {
   drainClose(): boolean;
   /** How long connections of filter chains that an update takes away may go on, milliseconds. */
   readonly drainTimeMs: number;
+  /** Absent: the admin interface, which always answers. */
+  readonly overload?: OverloadState;
   /** The limit over all listeners, where this one is under it. */
   readonly globalLimit?: GlobalLimit;
 }
@@ -44,9 +47,13 @@ export class WorkerListener {
   #draining = false;
   readonly #drainClose = (): boolean => this.#draining || this.#environment.drainClose();
   #handovers: HandoverChannel | undefined = undefined;
+  /** Connections that wait until the overload manager lets connections in again. */
+  #held: Socket[] = [];
+  readonly #overload: OverloadState;
 
   constructor(compiled: CompiledListener, environment: ListenerEnvironment) {
     this.#environment = environment;
+    this.#overload = environment.overload ?? noOverload;
     this.#compiled = compiled;
     compiled.drain.close = this.#drainClose;
   }
@@ -97,6 +104,23 @@ export class WorkerListener {
     this.#compiled.balance?.leave();
   }
 
+  /** How many wait until the overload manager lets them in. */
+  get heldCount(): number {
+    return this.#held.length;
+  }
+
+  /** Lets those in who had to wait, if that is over. */
+  acceptHeld(): void {
+    const held = this.#held;
+    this.#held = [];
+    for (const socket of held) if (!socket.destroyed) this.#accept(socket);
+  }
+
+  /** What streams on its connections hold in memory. */
+  memoryHolders(): MemoryHolder[] {
+    return [...this.#connections].flatMap((active) => active.memoryHolders());
+  }
+
   /** From now on every connection ends behind its next response. */
   drain(): void {
     this.#draining = true;
@@ -107,7 +131,8 @@ export class WorkerListener {
     this.#closed = true;
     this.stopAccepting();
     this.#handovers?.close();
-    for (const socket of this.#pending) socket.destroy();
+    for (const socket of [...this.#pending, ...this.#held]) socket.destroy();
+    this.#held = [];
     for (const active of [...this.#connections]) active.connection.close("no_flush", "listener closed");
   }
 
@@ -145,6 +170,17 @@ export class WorkerListener {
   }
 
   #accept(socket: Socket): void {
+    if (this.#overload.stopsConnections && !this.#closed) {
+      // They would wait in the kernel if Node let a socket listen without accepting; so they wait here, and as many.
+      if (this.#held.length < this.#compiled.backlog) this.#held.push(socket);
+      else socket.destroy();
+      return;
+    }
+    if (this.#overload.rejectsConnections || this.#overload.sheds("envoy.load_shed_points.tcp_listener_accept")) {
+      this.#compiled.stats.downstream_cx_overload_reject.inc();
+      socket.destroy();
+      return;
+    }
     const { balance } = this.#compiled;
     if (balance !== undefined) {
       const worker = balance.assign(socket.remoteAddress !== undefined);
@@ -316,7 +352,7 @@ export class WorkerListener {
       info.downstreamLocalCloseReason = "transport_socket_timeout";
       socket.destroy();
     });
-    timer.enable(chain.connectTimeoutMs);
+    timer.enable(this.#overload.timeout("TRANSPORT_SOCKET_CONNECT", chain.connectTimeoutMs));
     acceptTls(
       socket,
       transport.optionsFor === undefined ? transport.tls : (hello) => transport.optionsFor?.(hello) ?? {},

@@ -5,6 +5,7 @@ import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d
 import type { CompileContext, Extension } from "../extensions/extension.ts";
 import { extensionOfMessage } from "../extensions/registry.ts";
 import { TimerWheel } from "../net/timer-wheel.ts";
+import type { OverloadState } from "../overload/thread-state.ts";
 import { RuntimeSnapshot, type RuntimeValue } from "../runtime/runtime.ts";
 import { StatsStore } from "../stats/stats.ts";
 import { message, testContext } from "../testing/compile-context.ts";
@@ -50,6 +51,7 @@ export class TestListeners {
   draining = false;
   drainTimeMs = 600_000;
   globalLimit: GlobalLimit | undefined = undefined;
+  overload: OverloadState | undefined = undefined;
   #runtime = new RuntimeSnapshot();
   readonly #extensions = new Map<string, Extension>();
   readonly #running: WorkerListener[] = [];
@@ -120,6 +122,7 @@ export class TestListeners {
       workerIndex: this.#workerIndex,
       drainClose: () => this.draining,
       drainTimeMs: this.drainTimeMs,
+      ...(this.overload === undefined ? {} : { overload: this.overload }),
       ...(this.globalLimit === undefined ? {} : { globalLimit: this.globalLimit }),
     });
     this.#running.push(listener);

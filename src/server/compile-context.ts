@@ -6,6 +6,7 @@ import { nearest } from "../config/nearest.ts";
 import type { CompileContext, Extension, ExtensionCategory, LogTarget, LogWriter } from "../extensions/extension.ts";
 import { extensionOfMessage } from "../extensions/registry.ts";
 import type { TimerWheel } from "../net/timer-wheel.ts";
+import type { OverloadState } from "../overload/thread-state.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { StatsStore } from "../stats/stats.ts";
 import type { ThreadLocalClusters } from "../upstream/upstream.ts";
@@ -19,6 +20,7 @@ export interface ContextParts {
   readonly stats: StatsStore;
   readonly runtime: Runtime;
   readonly timers: TimerWheel;
+  readonly overload?: OverloadState | undefined;
   readonly clusters: ThreadLocalClusters;
   readonly clusterNames: ReadonlySet<string>;
   readonly node: CompileContext["node"];
@@ -176,6 +178,7 @@ export class ServingContext implements CompileContext {
   readonly stats: StatsStore;
   readonly runtime: Runtime;
   readonly timers: TimerWheel;
+  readonly overload: OverloadState | undefined;
   readonly clusters: ThreadLocalClusters;
   readonly node: CompileContext["node"];
   readonly headerPrefix: string;
@@ -194,6 +197,7 @@ export class ServingContext implements CompileContext {
     this.stats = parts.stats;
     this.runtime = parts.runtime;
     this.timers = parts.timers;
+    this.overload = parts.overload;
     this.clusters = parts.clusters;
     this.node = parts.node;
     this.headerPrefix = parts.headerPrefix;

@@ -13,6 +13,7 @@ import type { Honours } from "../extensions/extension.ts";
 import { compileListener } from "../listener/compile.ts";
 import { compileApplicationLogConfig } from "../log/system-log.ts";
 import { TimerWheel } from "../net/timer-wheel.ts";
+import { type CompiledOverload, compileOverload } from "../overload/compile.ts";
 import { checkLayeredRuntime, RuntimeLayers } from "../runtime/layers.ts";
 import { compileSinks } from "../stats/sinks/sink.ts";
 import { StatsStore } from "../stats/stats.ts";
@@ -28,6 +29,7 @@ export interface Prepared {
   readonly files: ReadonlyMap<string, Uint8Array>;
   readonly node: { readonly id: string; readonly cluster: string; readonly zone: string };
   readonly headerPrefix: string;
+  readonly overload: CompiledOverload;
   /** The system log's line pattern that application_log_config asks for. */
   readonly logFormat: string | undefined;
   /** Unknown fields that were let pass, and uses of deprecated ones: both are counted. */
@@ -87,13 +89,14 @@ export async function prepare(options: Options): Promise<PrepareResult> {
   checkStatsConfig(bootstrap, context);
   checkLayeredRuntime(bootstrap, context);
   compileSinks(bootstrap, context);
+  const overload = compileOverload(bootstrap, context);
   const logFormat = compileApplicationLogConfig(bootstrap.applicationLogConfig, context, options.logFormatSet);
   findings.push(...context.findings);
 
   const unique = sortFindings(dedupe(findings), [options.configPath]);
   const good = !unique.some((finding) => finding.severity === "error");
   const counts = { unknownFields: loaded.unknownFieldCount, deprecatedFields: loaded.deprecatedFields.length };
-  return { prepared: good ? { bootstrap, extensions, files: context.files, node, headerPrefix, logFormat, ...counts } : undefined, findings: unique };
+  return { prepared: good ? { bootstrap, extensions, files: context.files, node, headerPrefix, overload, logFormat, ...counts } : undefined, findings: unique };
 }
 
 /** --service-node and siblings win over bootstrap.node, and user agent fields are ours. */

@@ -23,6 +23,9 @@ import { type Component, components, getLogger, type Level, type LogSink } from 
 import { LogFiles } from "../log/log-files.ts";
 import { formatAddress, parseAddressMessage } from "../net/address.ts";
 import { TimerWheel } from "../net/timer-wheel.ts";
+import { shrinkHeap } from "../os/shrink-heap.ts";
+import { OverloadManager } from "../overload/manager.ts";
+import type { ActionName } from "../overload/names.ts";
 import { RuntimeLayers } from "../runtime/layers.ts";
 import { StatsAggregate } from "../stats/aggregate.ts";
 import { type ServerStats, serverStats } from "../stats/core-stats.ts";
@@ -182,6 +185,17 @@ export class Server {
     this.#runtime = new RuntimeLayers(bootstrap.layeredRuntime, bootstrap.node?.cluster ?? "");
     this.onStop(this.#runtime.watch(() => this.#onRuntime()));
     this.#updateServerStats();
+    const overload = new OverloadManager(prepared.overload, {
+      stats: this.stats,
+      runtime: this.#runtime,
+      now: () => performance.now(),
+      onChange: (actions) => this.#onOverload(actions, overload),
+      shrinkHeap: (keepBytes) => {
+        shrinkHeap(keepBytes);
+        this.#toWorkers({ type: "shrink_heap", keepBytes });
+      },
+    });
+    this.onStop(() => overload.stop());
 
     this.#state = "INITIALIZING";
     this.#clusters = new MainClusters({
@@ -214,6 +228,7 @@ export class Server {
     await this.#listen();
     log.info("all dependencies initialized. starting workers");
     this.#state = "LIVE";
+    overload.start();
     const watch = new EventLoopWatch(this.#eventLoops, -1, this.stats);
     this.onStop(() => watch.stop());
     if (bootstrap.flagsPath !== "" && existsSync(join(bootstrap.flagsPath, "drain"))) {
@@ -275,6 +290,13 @@ export class Server {
   #onRuntime(): void {
     this.#toWorkers({ type: "runtime", values: this.#runtime.merged });
     this.#updateServerStats();
+  }
+
+  #onOverload(actions: ReadonlySet<ActionName>, overload: OverloadManager): void {
+    for (const action of actions) log.debug(`overload action ${action}: ${Math.round(overload.value(action) * 100)} per cent`);
+    // The rest is asked for when it matters.
+    if (actions.has("envoy.overload_actions.stop_accepting_connections") || actions.has("envoy.overload_actions.reset_high_memory_stream"))
+      this.#toWorkers({ type: "overload" });
   }
 
   reopenLogs(): void {
@@ -428,6 +450,7 @@ export class Server {
       drainStrategy: this.options.drainStrategy,
       eventLoops: this.#eventLoops as EventLoopSettings,
       globalLimit: this.#globalLimit as GlobalLimitSettings,
+      overload: prepared.overload.settings,
     };
   }
 

@@ -4,6 +4,7 @@ import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d
 import type { GlobalLimitSettings } from "../listener/global-limit.ts";
 import type { Component, Level, LogRecord } from "../log/log.ts";
 import type { Address } from "../net/connection.ts";
+import type { OverloadSettings } from "../overload/thread-state.ts";
 import type { RuntimeValue } from "../runtime/runtime.ts";
 import type { EventLoopSettings } from "../server/event-loop.ts";
 import type { HistogramUnit, KeptValues, StatKind } from "../stats/stats.ts";
@@ -37,6 +38,7 @@ export interface WorkerStart {
   readonly drainStrategy: "Gradual" | "Immediate";
   readonly eventLoops: EventLoopSettings;
   readonly globalLimit: GlobalLimitSettings;
+  readonly overload: OverloadSettings;
 }
 
 export type ToWorker =
@@ -63,6 +65,10 @@ export type ToWorker =
   | { readonly type: "flush_histograms" }
   /** Text of a statistics sink, over a connection to a cluster. */
   | { readonly type: "sink_text"; readonly cluster: string; readonly text: string }
+  /** Actions of the overload manager go further or less far than before: shared memory says how far. */
+  | { readonly type: "overload" }
+  /** Free memory is to be given back, all but so many bytes. */
+  | { readonly type: "shrink_heap"; readonly keepBytes: number }
   | { readonly type: "reopen_logs" }
   | { readonly type: "stop" };
 

@@ -11,6 +11,8 @@ import { WorkerListener } from "../listener/listener.ts";
 import { getLogger, setLogSink } from "../log/log.ts";
 import { LogFiles } from "../log/log-files.ts";
 import { systemClock, TimerWheel } from "../net/timer-wheel.ts";
+import { shrinkHeap } from "../os/shrink-heap.ts";
+import { OverloadState } from "../overload/thread-state.ts";
 import { type Runtime, RuntimeSnapshot } from "../runtime/runtime.ts";
 import { ServingContext } from "../server/compile-context.ts";
 import { EventLoopWatch } from "../server/event-loop.ts";
@@ -37,6 +39,7 @@ export class WorkerCore {
   readonly #timers = new TimerWheel();
   readonly #runtime: { snapshot: RuntimeSnapshot };
   readonly #globalLimit: GlobalLimit;
+  readonly #overload: OverloadState;
   readonly #drain: DrainState;
   readonly #extensions = new ExtensionSet();
   readonly #logs: LogFiles;
@@ -80,6 +83,7 @@ export class WorkerCore {
     if (start.keepsValues) this.#stats.keepValues();
     this.#runtime = { snapshot: new RuntimeSnapshot(start.runtime) };
     this.#globalLimit = new GlobalLimit(start.globalLimit, start.concurrency, start.index, this.#runtime as Runtime);
+    this.#overload = new OverloadState(start.overload, this.#stats);
     this.#drain = new DrainState({ drainTimeMs: start.drainTimeMs, strategy: start.drainStrategy }, systemClock);
     this.#logs = new LogFiles({ flushIntervalMs: start.fileFlushIntervalMs, flushMinBytes: start.fileFlushMinBytes, stats: this.#stats });
     this.#clusters = new WorkerClusters({
@@ -159,6 +163,12 @@ export class WorkerCore {
       case "sink_text":
         this.#sinkStream(message.cluster).write(message.text);
         break;
+      case "overload":
+        this.#onOverload();
+        break;
+      case "shrink_heap":
+        shrinkHeap(message.keepBytes);
+        break;
       case "reopen_logs":
         this.#logs.reopen();
         break;
@@ -186,6 +196,13 @@ export class WorkerCore {
     this.#logs.flushSync();
   }
 
+  #onOverload(): void {
+    const all = [...[...this.#listeners.values()].map(({ listener }) => listener), ...this.#retired];
+    if (!this.#overload.stopsConnections) for (const listener of all) listener.acceptHeld();
+    const ended = this.#overload.resetHolders(all.flatMap((listener) => listener.memoryHolders()));
+    if (ended > 0) log.warning(`overload: ${ended} streams that held much memory were reset`);
+  }
+
   #sinkStream(cluster: string): TextStream {
     let stream = this.#sinkStreams.get(cluster);
     if (stream === undefined) {
@@ -211,6 +228,7 @@ export class WorkerCore {
         stats: this.#stats,
         runtime: this.#runtime as Runtime,
         timers: this.#timers,
+        overload: this.#overload,
         clusters: this.#clusters,
         clusterNames: new Set(config.clusters.map((cluster) => cluster.name)),
         node: config.node,
@@ -237,6 +255,7 @@ export class WorkerCore {
       workerIndex: this.#start.index,
       drainClose: () => this.#drain.drainClose(message.drainType === 1),
       globalLimit: this.#globalLimit,
+      overload: this.#overload,
       drainTimeMs: this.#start.drainTimeMs,
     });
   }

@@ -2,6 +2,7 @@
 import type { NetworkFilter, NetworkFilterCallbacks } from "../../extensions/extension.ts";
 import type { Connection, ConnectionCallbacks, ConnectionEvent } from "../../net/connection.ts";
 import type { Timer } from "../../net/timer-wheel.ts";
+import type { MemoryHolder } from "../../overload/thread-state.ts";
 import type { RequestDecoder, ResponseEncoder, ServerConnectionCallbacks } from "../codec.ts";
 import { H1ServerConnection } from "../h1/server-connection.ts";
 import type { ResponseHeaders } from "../header-map.ts";
@@ -24,6 +25,8 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
   #drain: Drain = "no";
   #requests = 0;
   #upgraded = false;
+  /** The client has sent something. */
+  #began = false;
   #sentBefore = 0;
   /** Since when there is no stream. */
   #idleSinceMs = 0;
@@ -75,6 +78,15 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
   onData(data: Buffer, endStream: boolean): "stop" {
     const { settings } = this;
     settings.stats.downstream_cx_rx_bytes_total.add(data.length);
+    if (!this.#began) {
+      this.#began = true;
+      if (settings.overload.sheds("envoy.load_shed_points.hcm_ondata_creating_codec")) {
+        settings.stats.downstream_rq_overload_close.inc();
+        this.#connectionInfo.setFlag("OM");
+        this.connection.close("no_flush", "");
+        return "stop";
+      }
+    }
     if (data.length > 0) {
       this.#codec.dispatch(data);
       if (settings.requestHeadersTimeoutMs > 0) this.#watchHead();
@@ -149,6 +161,10 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
       this.#drain = "draining";
       settings.stats.downstream_cx_drain_close.inc();
     }
+    if (this.#drain === "no" && settings.overload.disablesKeepAlive) {
+      this.#drain = "closing";
+      settings.stats.downstream_cx_overload_disable_keepalive.inc();
+    }
     if (stream.closeAfter) this.#drain = "closing";
     if (!stream.requestComplete) {
       const tunnel = isUpgrade && (headers.status === 101 || (headers.status >= 200 && headers.status < 300 && stream.requestHeaders?.method === "CONNECT"));
@@ -163,6 +179,15 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
         headers.set("connection", "close");
       this.#drain = "closing";
     } else if (this.#codec.protocol === "HTTP/1.0") headers.set("connection", "keep-alive");
+  }
+
+  /** A request was given up for overload: its connection is marked. */
+  onOverloadAbort(): void {
+    this.#connectionInfo.setFlag("OM");
+  }
+
+  memoryHolders(): MemoryHolder[] {
+    return this.#streams.map((stream) => ({ bytes: stream.heldBytes, reset: () => stream.resetForMemory() }));
   }
 
   onUpgrade(_stream: ActiveStream): void {
@@ -251,12 +276,27 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
   #nextDue(): number {
     const { settings } = this;
     let due = this.#drainEndsMs;
-    if (settings.maxConnectionDurationMs > 0 && this.#drain === "no") due = Math.min(due, this.connection.connectedAtMs + settings.maxConnectionDurationMs);
+    // Timers that may be shortened meanwhile are looked at every second.
+    if (settings.overload.scalesTimers) due = Math.min(due, this.#now() + 1000);
+    if (settings.maxConnectionDurationMs > 0 && this.#drain === "no") due = Math.min(due, this.#durationEndsMs());
     if (this.#headSinceMs > 0) due = Math.min(due, this.#headSinceMs + settings.requestHeadersTimeoutMs);
     if (this.#streams.length === 0) {
-      if (settings.idleTimeoutMs > 0) due = Math.min(due, this.#idleSinceMs + settings.idleTimeoutMs);
+      if (settings.idleTimeoutMs > 0) due = Math.min(due, this.#idleEndsMs());
     } else for (const stream of this.#streams) due = Math.min(due, stream.dueMs);
     return due;
+  }
+
+  #durationEndsMs(): number {
+    const { overload, maxConnectionDurationMs } = this.settings;
+    return (
+      this.connection.connectedAtMs +
+      (overload.scalesTimers ? overload.timeout("HTTP_DOWNSTREAM_CONNECTION_MAX", maxConnectionDurationMs) : maxConnectionDurationMs)
+    );
+  }
+
+  #idleEndsMs(): number {
+    const { overload, idleTimeoutMs } = this.settings;
+    return this.#idleSinceMs + (overload.scalesTimers ? overload.timeout("HTTP_DOWNSTREAM_CONNECTION_IDLE", idleTimeoutMs) : idleTimeoutMs);
   }
 
   #watchHead(): void {
@@ -276,7 +316,7 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
     const now = this.#now();
     const { settings } = this;
     const { stats } = settings;
-    if (settings.maxConnectionDurationMs > 0 && this.#drain === "no" && this.connection.connectedAtMs + settings.maxConnectionDurationMs <= now) {
+    if (settings.maxConnectionDurationMs > 0 && this.#drain === "no" && this.#durationEndsMs() <= now) {
       stats.downstream_cx_max_duration_reached.inc();
       this.#drain = "draining";
       this.#drainEndsMs = now + settings.drainTimeoutMs;
@@ -293,7 +333,7 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
         this.connection.close("flush_and_delay", "max connection duration");
         return;
       }
-      if (settings.idleTimeoutMs > 0 && this.#idleSinceMs + settings.idleTimeoutMs <= now) {
+      if (settings.idleTimeoutMs > 0 && this.#idleEndsMs() <= now) {
         stats.downstream_cx_idle_timeout.inc();
         this.connection.close("flush_and_delay", "idle timeout");
         return;

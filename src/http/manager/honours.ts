@@ -16,6 +16,8 @@ export const honours: Honours = {
     "http_protocol_options",
     "server_name",
     "server_header_transformation",
+    // x-envoy-local-overloaded is always there.
+    "append_local_overload",
     "scheme_header_transformation",
     "max_request_headers_kb",
     "stream_idle_timeout",

@@ -5,6 +5,7 @@ import type { AccessLogger, CompileContext, HttpFilterScope, NetworkFilterScope 
 import { extensionOfMessage } from "../../extensions/registry.ts";
 import { compileAccessLogs, noAccessLog } from "../../formatter/access-log.ts";
 import { type CidrList, compileCidrList } from "../../matching/cidr.ts";
+import { noOverload, type OverloadState } from "../../overload/thread-state.ts";
 import { compileRouteConfiguration } from "../../router/compile.ts";
 import type { RouteTable } from "../../router/route.ts";
 import type { HttpFilterFactory } from "../filter.ts";
@@ -70,6 +71,7 @@ export interface ManagerSettings {
     | { readonly subject: boolean; readonly cert: boolean; readonly chain: boolean; readonly dns: boolean; readonly uri: boolean }
     | undefined;
   readonly headerPrefix: string;
+  readonly overload: OverloadState;
   readonly context: CompileContext;
   readonly listener: NetworkFilterScope["listener"];
 }
@@ -185,6 +187,7 @@ export function compileManager(message: HttpConnectionManager, context: CompileC
             uri: message.setCurrentClientCertDetails.uri,
           },
     headerPrefix: context.headerPrefix,
+    overload: context.overload ?? noOverload,
     context,
     listener: scope.listener,
   };

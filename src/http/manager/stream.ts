@@ -87,6 +87,7 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
       );
     if (endStream) this.#requestEnds();
     this.#isHead = headers.method === "HEAD";
+    if (this.#refusedForOverload()) return;
     const { list } = headers;
     let upgrade = false;
     let expects = false;
@@ -161,7 +162,48 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
       settings.accessLog.log(this);
     }
     manager.watch(this);
+    if (settings.overload.sheds("envoy.load_shed_points.http_downstream_filter_check")) {
+      settings.context.stats.counter(`${settings.statPrefix}rq_overload_local_reply`).inc();
+      this.sendLocalReply({ status: 503, body: "envoy overloaded", details: "overload", modifyHeaders: (reply) => reply.set(this.#overloadedName(), "true") });
+      return;
+    }
     this.decodeHeadersFrom(0, headers, endStream);
+  }
+
+  /** Under overload a request is answered before anything is made for it. */
+  #refusedForOverload(): boolean {
+    const { overload, stats } = this.settings;
+    if (overload.sheds("envoy.load_shed_points.http1_server_abort_dispatch")) {
+      stats.downstream_rq_overload_close.inc();
+      stats.downstream_rq_rx_reset.inc();
+      this.info.setFlag("DPE");
+      this.manager.onOverloadAbort();
+      this.closeAfter = true;
+      this.#chainMade = true;
+      this.#localReply({ status: 500, body: "Internal Server Error", details: "overload" });
+      return true;
+    }
+    if (!overload.sheds("envoy.load_shed_points.http_connection_manager_decode_headers") && !overload.stopsRequests) return false;
+    stats.downstream_rq_overload_close.inc();
+    this.#chainMade = true;
+    this.#localReply({ status: 503, body: "envoy overloaded", details: "overload", modifyHeaders: (reply) => reply.set(this.#overloadedName(), "true") });
+    return true;
+  }
+
+  #overloadedName(): string {
+    return `${this.settings.headerPrefix}-local-overloaded`;
+  }
+
+  /** Bytes that are kept for this stream: held by filters, and on their way to the client. */
+  get heldBytes(): number {
+    return this.decoded.length + this.encoded.length + this.manager.connection.writeBuffered;
+  }
+
+  /** The overload manager ends it. */
+  resetForMemory(): void {
+    this.info.setFlag("OM");
+    this.info.responseCodeDetails = "overload_manager_reset";
+    this.resetDownstream("local_reset");
   }
 
   decodeData(chunk: Buffer, endStream: boolean): void {
@@ -220,8 +262,13 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
 
   /** The next moment at which this stream must be looked at. */
   get dueMs(): number {
-    const idle = this.idleTimeoutMs > 0 ? this.lastActivityMs + this.idleTimeoutMs : Number.POSITIVE_INFINITY;
+    const idle = this.idleTimeoutMs > 0 ? this.#idleEndsMs() : Number.POSITIVE_INFINITY;
     return Math.min(idle, this.durationDueMs, this.requestDueMs, this.nextLogMs);
+  }
+
+  #idleEndsMs(): number {
+    const { overload } = this.settings;
+    return this.lastActivityMs + (overload.scalesTimers ? overload.timeout("HTTP_DOWNSTREAM_STREAM_IDLE", this.idleTimeoutMs) : this.idleTimeoutMs);
   }
 
   onDue(nowMs: number): void {
@@ -244,7 +291,7 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
         details: "max_duration_timeout",
         grpcStatus: 4,
       });
-    } else if (this.idleTimeoutMs > 0 && this.lastActivityMs + this.idleTimeoutMs <= nowMs) {
+    } else if (this.idleTimeoutMs > 0 && this.#idleEndsMs() <= nowMs) {
       stats.downstream_rq_idle_timeout.inc();
       this.info.setFlag("SI");
       if (this.headersSent) {

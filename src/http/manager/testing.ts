@@ -4,6 +4,7 @@ import type { FormatContext } from "../../formatter/formatter.ts";
 import { ipAddress } from "../../net/address.ts";
 import type { CloseKind, Connection, ConnectionCallbacks, ReadFilter } from "../../net/connection.ts";
 import { type Clock, TimerWheel } from "../../net/timer-wheel.ts";
+import type { OverloadState } from "../../overload/thread-state.ts";
 import { message, testContext } from "../../testing/compile-context.ts";
 import type { HttpFilter } from "../filter.ts";
 import { StreamInfo } from "../stream-info.ts";
@@ -88,7 +89,7 @@ export interface Harness {
 export function managerHarness(
   filters: readonly (() => HttpFilter)[],
   config: object = {},
-  options: { drainClose?: () => boolean; bufferLimit?: number } = {},
+  options: { drainClose?: () => boolean; bufferLimit?: number; overload?: OverloadState } = {},
 ): Harness {
   const clock = new FakeClock();
   const timers = new TimerWheel(clock);
@@ -118,6 +119,7 @@ export function managerHarness(
     filters: filters.map((factory, index) => ({ name: `filter${index}`, factory, disabled: false })),
     accessLog,
     logsAccess: true,
+    overload: options.overload ?? compiled.overload,
   };
   const manager = new ConnectionManager(settings);
   const connection = new FakeConnection();
