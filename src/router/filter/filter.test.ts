@@ -99,6 +99,8 @@ test("no connection: the pool says why", () => {
     bed.transportFailure = mode === "remote_connection_failure" ? "delayed connect error: Connection refused" : "";
     bed.request();
     assert.equal(bed.flags, flag);
+    // A circuit breaker says nothing about the host.
+    assert.deepEqual(bed.monitorCalls, mode === "overflow" ? [] : ["local_origin_connect_failed"]);
     assert.equal(bed.field("x-envoy-overloaded"), mode === "overflow" ? "true" : undefined);
     assert.equal(bed.localReply?.body, `upstream connect error or disconnect/reset before headers. reset reason: ${text}`);
     assert.equal(

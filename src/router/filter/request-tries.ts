@@ -145,7 +145,8 @@ export abstract class RequestTries extends RoutedRequest implements DownstreamWa
   }
 
   onUpstreamReset(request: UpstreamRequest, reason: StreamResetReason, transportFailure: string): void {
-    this.#putResult(request, "local_origin_connect_failed", undefined);
+    // A circuit breaker speaks of the cluster, not of this host.
+    if (reason !== "overflow") this.#putResult(request, "local_origin_connect_failed", undefined);
     if (this.#maybeRetryReset(reason, request, false)) return;
     const { status, flag } = resetMeaning(reason);
     const dropped = reason === "overflow";
