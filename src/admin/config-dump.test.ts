@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { endpointConfigs } from "./endpoint-configs.ts";
 import { certs } from "./endpoints/certs.ts";
 import { configDump } from "./endpoints/config-dump.ts";
 import { fakeHost, fakeServer } from "./fake-server.ts";
@@ -202,6 +203,15 @@ test("endpoints on demand, grouped by priority and locality", async () => {
       policy: { overprovisioning_factor: 140 },
     },
   });
+});
+
+test("an endpoint's metadata, and where its health is checked", () => {
+  const hosts = [fakeHost({ metadata: { x: { y: 1 } }, healthCheckHostname: "hc.test", healthCheckPort: 81 }), fakeHost({ hostname: "bare" })];
+  const [cluster] = fakeServer().clusters();
+  const text = JSON.stringify(endpointConfigs(fakeServer("", { clusters: () => [{ ...cluster, hosts }] }), () => true));
+  assert.match(text, /"filterMetadata":\{"x":\{"y":1\}\}/);
+  assert.match(text, /"portValue":81,"hostname":"hc\.test"/);
+  assert.match(text, /"portValue":0,"hostname":""/);
 });
 
 test("/certs: one entry a TLS context, files as they were read", async () => {

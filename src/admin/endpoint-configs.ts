@@ -37,12 +37,15 @@ function locality(hosts: readonly AdminHost[]): Typed {
           case: "endpoint",
           value: typed("envoy.config.endpoint.v3.Endpoint", {
             address: addressMessage(host.address),
-            healthCheckConfig: typed("envoy.config.endpoint.v3.Endpoint.HealthCheckConfig", {}),
+            healthCheckConfig: typed("envoy.config.endpoint.v3.Endpoint.HealthCheckConfig", {
+              portValue: host.healthCheckPort ?? 0,
+              hostname: host.healthCheckHostname ?? "",
+            }),
             hostname: host.hostname,
           }),
         },
         healthStatus: healthStatus(host),
-        metadata: typed("envoy.config.core.v3.Metadata", {}),
+        ...(host.metadata !== undefined && { metadata: typed("envoy.config.core.v3.Metadata", { filterMetadata: host.metadata }) }),
         loadBalancingWeight: host.weight,
       }),
     ),

@@ -17,6 +17,7 @@ export function fakeHost(changes: Partial<AdminHost> = {}): AdminHost {
     address: ipAddress("127.0.0.1", 8080),
     stats: { cx_active: 1, cx_connect_fail: 0, cx_total: 1, rq_active: 0, rq_error: 1, rq_pending_active: 0, rq_success: 2, rq_timeout: 0, rq_total: 3 },
     hostname: "",
+    metadata: {},
     healthFlags: [],
     weight: 1,
     locality: { region: "", zone: "", subZone: "" },

@@ -1,4 +1,5 @@
 /** What the admin interface asks of the server it belongs to. The server implements it; all of it runs on the main thread. */
+import type { JsonObject } from "../config/message.ts";
 import type { Bootstrap } from "../config/schema/types/envoy.config.bootstrap.v3.d.ts";
 import type { Component, Level } from "../log/log.ts";
 import type { Address } from "../net/connection.ts";
@@ -99,6 +100,11 @@ export interface AdminHost {
   readonly address: Address;
   readonly stats: AdminHostStats;
   readonly hostname: string;
+  /** filter_metadata; absent where the host was given none. */
+  readonly metadata?: Record<string, JsonObject>;
+  /** Of health checks, where it is not that of the host. */
+  readonly healthCheckHostname?: string;
+  readonly healthCheckPort?: number;
   /** Empty: healthy. */
   readonly healthFlags: readonly AdminHealthFlag[];
   readonly weight: number;

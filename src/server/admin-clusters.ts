@@ -1,6 +1,7 @@
 /** Clusters and their hosts as /clusters shows them: members from the main thread, statistics of hosts from all threads. */
 import type { AdminCluster, AdminHost, AdminHostStats, AdminThresholds } from "../admin/server.ts";
 import type { RuntimeSnapshot } from "../runtime/runtime.ts";
+import { healthCheckAddress } from "../upstream/health/dial.ts";
 import { hostStatPrefix } from "../upstream/host.ts";
 import { flagNames } from "../upstream/host-health.ts";
 import type { HostData } from "../upstream/hosts.ts";
@@ -62,6 +63,10 @@ function adminHost(view: ClusterView, host: HostData, read: (name: string) => nu
     address: host.address,
     stats,
     hostname: host.hostname,
+    // As with Envoy, members that come from DNS have metadata, be it empty.
+    ...((Object.keys(host.metadata).length > 0 || view.settings.dns !== undefined) && { metadata: host.metadata }),
+    healthCheckHostname: host.healthCheckHostname,
+    healthCheckPort: checkPort(host),
     healthFlags: flagNames(view.flags(host)),
     successRate: view.successRate(host, "external"),
     localOriginSuccessRate: view.successRate(host, "local"),
@@ -70,4 +75,10 @@ function adminHost(view: ClusterView, host: HostData, read: (name: string) => nu
     canary: host.metadata["envoy.lb"]?.["canary"] === true,
     priority: host.priority,
   };
+}
+
+/** The port that health checks go to, where it is not the host's. */
+function checkPort(host: HostData): number {
+  const address = healthCheckAddress(host);
+  return address.kind === "ip" && host.address.kind === "ip" && address.port !== host.address.port ? address.port : 0;
 }
