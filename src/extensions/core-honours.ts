@@ -29,7 +29,25 @@ const serverHonours: Honours = {
     "flags_path",
     "enable_dispatcher_stats",
     "application_log_config",
+    "cluster_manager",
+    "typed_dns_resolver_config",
+    "dns_resolution_config",
+    // Regular expressions are RE2's, whether that is said or not.
+    "default_regex_engine",
+    // There is one kind of sockets; Envoy takes names it does not know for that one, too.
+    "default_socket_interface",
+    "bootstrap_extensions",
+    "listener_manager",
+    // How fields are kept in memory; how they are handled does not change.
+    "inline_headers",
   ],
+  // Clusters are made at once, and cost little.
+  "envoy.config.bootstrap.v3.ClusterManager": ["upstream_bind_config", "enable_deferred_cluster_creation"],
+  "envoy.config.bootstrap.v3.CustomInlineHeader": "*",
+  "envoy.config.bootstrap.v3.ListenerManager": "*",
+  "envoy.config.core.v3.TypedExtensionConfig": "*",
+  "envoy.extensions.regex_engines.v3.GoogleRE2": "*",
+  "envoy.extensions.network.socket_interface.v3.DefaultSocketInterface": [],
   "envoy.config.bootstrap.v3.Bootstrap.StaticResources": ["listeners", "clusters"],
   "envoy.config.bootstrap.v3.Watchdogs": "*",
   "envoy.config.bootstrap.v3.Watchdog": [

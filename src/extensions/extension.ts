@@ -7,6 +7,7 @@
 
 import type { Finding } from "../config/finding.ts";
 import type { AnyMessage } from "../config/message.ts";
+import type { Address, BindConfig } from "../config/schema/types/envoy.config.core.v3.d.ts";
 import type { FormatContext } from "../formatter/formatter.ts";
 import type { HttpFilterFactory } from "../http/filter.ts";
 import type { StreamInfo } from "../http/stream-info.ts";
@@ -85,6 +86,8 @@ export interface CompileContext {
   /** Contents of a DataSource file: read on the main thread, carried along to workers. undefined (and a finding) when it cannot be read. */
   readFile(path: string, message: object, field: string): Buffer | undefined;
   hasCluster(name: string): boolean;
+  /** A secret that a TLS context names; undefined: there is none, or it has not come yet. */
+  secret?(config: import("../config/schema/types/envoy.extensions.transport_sockets.tls.v3.d.ts").SdsSecretConfig): import("../config/schema/types/envoy.extensions.transport_sockets.tls.v3.d.ts").Secret | undefined;
   /** The cluster that was probably meant, for a hint. */
   nearestCluster?(name: string): string | undefined;
   /** The loaded module of an extension message; undefined (and a finding) where none is known in that category. */
@@ -100,10 +103,19 @@ export interface CompileContext {
   /** Bootstrap.header_prefix: "x-envoy" unless set. */
   readonly headerPrefix: string;
   readonly options: { readonly fileFlushIntervalMs: number; readonly fileFlushMinBytes: number; readonly concurrency: number };
+  /** What clusters take of the bootstrap where they say nothing themselves. */
+  readonly clusterDefaults?: ClusterDefaults | undefined;
   /** Opens a file for appending by the main thread and writes through it (access logs); undefined (and a finding) if it cannot be opened. */
   openLog(target: LogTarget, at: object, field: string): LogWriter | undefined;
   /** 0..n-1 in workers; -1 on the main thread. */
   readonly workerIndex: number;
+}
+
+export interface ClusterDefaults {
+  readonly upstreamBindConfig: BindConfig | undefined;
+  readonly dnsResolver: AnyMessage | undefined;
+  /** The older form of the same. */
+  readonly dnsResolvers: readonly Address[];
 }
 
 export type LogTarget = { readonly kind: "file"; readonly path: string } | { readonly kind: "stdout" } | { readonly kind: "stderr" };

@@ -2,9 +2,11 @@
 import { closeSync, openSync, readFileSync } from "node:fs";
 import type { Finding, Origin } from "../config/finding.ts";
 import type { AnyMessage } from "../config/message.ts";
+import type { SdsSecretConfig, Secret } from "../config/schema/types/envoy.extensions.transport_sockets.tls.v3.d.ts";
 import { nearest } from "../config/nearest.ts";
-import type { CompileContext, Extension, ExtensionCategory, LogTarget, LogWriter } from "../extensions/extension.ts";
+import type { ClusterDefaults, CompileContext, Extension, ExtensionCategory, LogTarget, LogWriter } from "../extensions/extension.ts";
 import { extensionOfMessage } from "../extensions/registry.ts";
+import { secretKey } from "../net/tls/secrets.ts";
 import type { TimerWheel } from "../net/timer-wheel.ts";
 import type { OverloadState } from "../overload/thread-state.ts";
 import type { Runtime } from "../runtime/runtime.ts";
@@ -21,8 +23,11 @@ export interface ContextParts {
   readonly runtime: Runtime;
   readonly timers: TimerWheel;
   readonly overload?: OverloadState | undefined;
+  readonly clusterDefaults?: ClusterDefaults | undefined;
   readonly clusters: ThreadLocalClusters;
   readonly clusterNames: ReadonlySet<string>;
+  /** By secretKey. */
+  readonly secrets?: ReadonlyMap<string, Secret>;
   readonly node: CompileContext["node"];
   readonly headerPrefix: string;
   readonly options: CompileContext["options"];
@@ -45,12 +50,14 @@ export class ValidatingContext implements CompileContext {
   readonly stats: StatsStore;
   readonly runtime: Runtime;
   readonly timers: TimerWheel;
+  readonly clusterDefaults: ClusterDefaults | undefined;
   readonly clusters: ThreadLocalClusters;
   readonly node: CompileContext["node"];
   readonly headerPrefix: string;
   readonly options: CompileContext["options"];
   readonly #extensions: ExtensionSet;
   readonly #clusterNames: ReadonlySet<string>;
+  readonly #secrets: ReadonlyMap<string, Secret> | undefined;
   readonly #source: FindingSource;
   readonly #allowUnsupported: boolean;
   #suggestionsLeft = 100;
@@ -59,12 +66,14 @@ export class ValidatingContext implements CompileContext {
     this.stats = parts.stats;
     this.runtime = parts.runtime;
     this.timers = parts.timers;
+    this.clusterDefaults = parts.clusterDefaults;
     this.clusters = parts.clusters;
     this.node = parts.node;
     this.headerPrefix = parts.headerPrefix;
     this.options = parts.options;
     this.#extensions = parts.extensions;
     this.#clusterNames = parts.clusterNames;
+    this.#secrets = parts.secrets;
     this.#source = source;
     this.#allowUnsupported = allowUnsupported;
   }
@@ -99,6 +108,10 @@ export class ValidatingContext implements CompileContext {
 
   hasCluster(name: string): boolean {
     return this.#clusterNames.has(name);
+  }
+
+  secret(config: SdsSecretConfig): Secret | undefined {
+    return this.#secrets?.get(secretKey(config));
   }
 
   nearestCluster(name: string): string | undefined {
@@ -179,12 +192,14 @@ export class ServingContext implements CompileContext {
   readonly runtime: Runtime;
   readonly timers: TimerWheel;
   readonly overload: OverloadState | undefined;
+  readonly clusterDefaults: ClusterDefaults | undefined;
   readonly clusters: ThreadLocalClusters;
   readonly node: CompileContext["node"];
   readonly headerPrefix: string;
   readonly options: CompileContext["options"];
   readonly #extensions: ExtensionSet;
   readonly #clusterNames: ReadonlySet<string>;
+  readonly #secrets: ReadonlyMap<string, Secret> | undefined;
   readonly #files: ReadonlyMap<string, Uint8Array>;
   readonly #openLog: (target: LogTarget) => LogWriter;
   readonly #onProblem: (text: string) => void;
@@ -198,12 +213,14 @@ export class ServingContext implements CompileContext {
     this.runtime = parts.runtime;
     this.timers = parts.timers;
     this.overload = parts.overload;
+    this.clusterDefaults = parts.clusterDefaults;
     this.clusters = parts.clusters;
     this.node = parts.node;
     this.headerPrefix = parts.headerPrefix;
     this.options = parts.options;
     this.#extensions = parts.extensions;
     this.#clusterNames = parts.clusterNames;
+    this.#secrets = parts.secrets;
     this.#files = more.files;
     this.#openLog = more.openLog;
     this.#onProblem = more.onProblem;
@@ -221,6 +238,10 @@ export class ServingContext implements CompileContext {
 
   hasCluster(name: string): boolean {
     return this.#clusterNames.has(name);
+  }
+
+  secret(config: SdsSecretConfig): Secret | undefined {
+    return this.#secrets?.get(secretKey(config));
   }
 
   extension(category: ExtensionCategory, message: AnyMessage | undefined): Extension | undefined {

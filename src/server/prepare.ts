@@ -20,6 +20,7 @@ import { StatsStore } from "../stats/stats.ts";
 import { checkStatsConfig } from "../stats/stats-config.ts";
 import { compileCluster } from "../upstream/compile.ts";
 import { adminListenerMessage } from "./admin-listener.ts";
+import { checkBootstrapFields, clusterDefaults } from "./bootstrap-fields.ts";
 import { ValidatingContext } from "./compile-context.ts";
 import { collectMessageTypes, ExtensionSet } from "./extension-set.ts";
 
@@ -74,6 +75,7 @@ export async function prepare(options: Options): Promise<PrepareResult> {
       stats: new StatsStore(),
       runtime,
       timers: new TimerWheel(),
+      clusterDefaults: clusterDefaults(bootstrap),
       clusters: { get: () => undefined },
       clusterNames: new Set(clusters.map((cluster) => cluster.name)),
       node,
@@ -90,6 +92,7 @@ export async function prepare(options: Options): Promise<PrepareResult> {
   checkLayeredRuntime(bootstrap, context);
   compileSinks(bootstrap, context);
   const overload = compileOverload(bootstrap, context);
+  checkBootstrapFields(bootstrap, context);
   const logFormat = compileApplicationLogConfig(bootstrap.applicationLogConfig, context, options.logFormatSet);
   findings.push(...context.findings);
 

@@ -37,6 +37,7 @@ import { MainClusters } from "../upstream/main-clusters.ts";
 import type { FromWorker, WorkerConfig, WorkerStart } from "../worker/protocol.ts";
 import { adminServerOf } from "./admin-adapter.ts";
 import { adminListenerMessage } from "./admin-listener.ts";
+import { clusterDefaults } from "./bootstrap-fields.ts";
 import { changesBetween, describeChanges } from "./changes.ts";
 import { ServingContext } from "./compile-context.ts";
 import { compileEventLoops, type EventLoopSettings, EventLoopWatch } from "./event-loop.ts";
@@ -393,6 +394,7 @@ export class Server {
         stats: this.stats,
         runtime: this.#runtime,
         timers: this.#timers,
+        clusterDefaults: clusterDefaults(prepared.bootstrap),
         clusters: { get: () => undefined },
         clusterNames: new Set((prepared.bootstrap.staticResources?.clusters ?? []).map((cluster) => cluster.name)),
         node: prepared.node,
@@ -420,6 +422,7 @@ export class Server {
     return {
       listeners: prepared.bootstrap.staticResources?.listeners ?? [],
       clusters: prepared.bootstrap.staticResources?.clusters ?? [],
+      clusterDefaults: clusterDefaults(prepared.bootstrap),
       files: prepared.files,
       node: prepared.node,
       headerPrefix: prepared.headerPrefix,
@@ -634,7 +637,17 @@ export class Server {
       .filter(([path, contents]) => Buffer.compare(contents, before.files.get(path) ?? new Uint8Array()) !== 0)
       .map(([path]) => path);
     if (files.length > 0) said.push(`files: changed ${files.join(", ")}`);
-    const fixed = ["admin", "layeredRuntime", "statsConfig", "overloadManager", "node"] as const;
+    const fixed = [
+      "admin",
+      "layeredRuntime",
+      "statsConfig",
+      "statsSinks",
+      "overloadManager",
+      "node",
+      "clusterManager",
+      "typedDnsResolverConfig",
+      "dnsResolutionConfig",
+    ] as const;
     const restart = fixed.filter((field) => fingerprint(before.bootstrap[field]) !== fingerprint(prepared.bootstrap[field]));
     if (restart.length > 0) said.push(`not changed until a restart: ${restart.join(", ")}`);
     if (said.length === 0) {

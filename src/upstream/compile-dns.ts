@@ -61,7 +61,11 @@ function compileResolver(
   config: AnyMessage | undefined,
   context: CompileContext,
 ): Pick<DnsSettings, "servers" | "queryTimeoutMs" | "queryTries"> {
-  let resolvers: readonly Address[] = message.dnsResolutionConfig?.resolvers ?? message.dnsResolvers;
+  const own = message.dnsResolutionConfig?.resolvers ?? message.dnsResolvers;
+  const defaults = context.clusterDefaults;
+  // A cluster that names no resolver takes the bootstrap's.
+  if (config === undefined && own.length === 0) config = defaults?.dnsResolver;
+  let resolvers: readonly Address[] = own.length > 0 ? own : (defaults?.dnsResolvers ?? []);
   let queryTimeoutMs = defaultQueryTimeoutMs;
   let queryTries = defaultQueryTries;
   if (isMessage<CaresDnsResolverConfig>(config, cares)) {

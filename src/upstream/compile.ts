@@ -289,7 +289,7 @@ function compileTransportSocket(
 }
 
 function compileBind(message: Cluster, context: CompileContext): string | undefined {
-  const source = message.upstreamBindConfig?.sourceAddress;
+  const source = (message.upstreamBindConfig ?? context.clusterDefaults?.upstreamBindConfig)?.sourceAddress;
   if (source === undefined) return undefined;
   const address = parseAddressMessage({ $typeName: "envoy.config.core.v3.Address", address: { case: "socketAddress", value: source } } as AddressMessage);
   if (address?.kind === "ip") return address.ip;

@@ -1,6 +1,7 @@
 /** What the main thread and a worker say to each other: plain data only. */
 import type { Cluster } from "../config/schema/types/envoy.config.cluster.v3.d.ts";
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
+import type { ClusterDefaults } from "../extensions/extension.ts";
 import type { GlobalLimitSettings } from "../listener/global-limit.ts";
 import type { Component, Level, LogRecord } from "../log/log.ts";
 import type { Address } from "../net/connection.ts";
@@ -15,6 +16,7 @@ import type { HostEvent } from "../upstream/outlier/monitor.ts";
 export interface WorkerConfig {
   readonly listeners: readonly Listener[];
   readonly clusters: readonly Cluster[];
+  readonly clusterDefaults: ClusterDefaults;
   /** Contents of DataSource files by path, as the main thread read them. */
   readonly files: ReadonlyMap<string, Uint8Array>;
   readonly node: { readonly id: string; readonly cluster: string; readonly zone: string };

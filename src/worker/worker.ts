@@ -229,6 +229,7 @@ export class WorkerCore {
         runtime: this.#runtime as Runtime,
         timers: this.#timers,
         overload: this.#overload,
+        clusterDefaults: config.clusterDefaults,
         clusters: this.#clusters,
         clusterNames: new Set(config.clusters.map((cluster) => cluster.name)),
         node: config.node,
