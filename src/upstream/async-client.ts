@@ -222,7 +222,7 @@ class ClientStream implements AsyncStream, PoolCallbacks, ResponseDecoder, Strea
     if (this.#finished) return;
     this.#responseStarted = true;
     this.#charge(headers.status);
-    this.#host?.monitor?.putResult(headers.status >= 500 ? "ext_origin_request_failed" : "ext_origin_request_success", headers.status);
+    this.#host?.monitor?.putResponse(headers, headers.status);
     if (endStream) this.#onResponseEnd();
     this.#decoder.decodeHeaders(headers, endStream);
   }

@@ -25,6 +25,7 @@ import { compileEds, honours as edsHonours } from "./eds.ts";
 import { compileHealthChecks, honours as healthHonours } from "./health/compile.ts";
 import { compileOriginalDst, honours as originalDstHonours } from "./original-dst.ts";
 import { compileOutlierDetection, honours as outlierHonours } from "./outlier/compile.ts";
+import { honours as errorMatcherHonours } from "./outlier/error-matcher.ts";
 import type { CompiledCluster, Thresholds } from "./settings.ts";
 
 const pkg = "envoy.config.cluster.v3.";
@@ -104,6 +105,7 @@ export const upstreamHonours: readonly Honours[] = [
   fileHonours,
   healthHonours,
   outlierHonours,
+  errorMatcherHonours,
 ];
 
 export function compileCluster(message: Cluster, context: CompileContext): CompiledCluster {
@@ -156,7 +158,7 @@ export function compileCluster(message: Cluster, context: CompileContext): Compi
     requestResponseSizes: message.trackClusterStats?.requestResponseSizes ?? false,
     preconnectRatio: compilePreconnect(message, context),
     healthChecks: compileHealthChecks(message, context),
-    outlier: compileOutlierDetection(message, context),
+    outlier: compileOutlierDetection(message, options, context),
     ignoreHealthOnRemoval: message.ignoreHealthOnHostRemoval,
     ignoreNewUntilChecked: message.commonLbConfig?.ignoreNewHostsUntilFirstHc ?? false,
     closeConnectionsOnHealthFailure: message.closeConnectionsOnHostHealthFailure,

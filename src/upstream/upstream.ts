@@ -28,8 +28,10 @@ export interface Host {
 
 /** Outlier detection and health checking, as the router informs them (Envoy's DetectorHostMonitor and HealthCheckHostMonitor). */
 export interface HostMonitor {
-  /** `httpStatus`: the answer's, or what stands for it (a gRPC status mapped, the status of a timeout's reply). */
+  /** `httpStatus`: what stands for it (the status of a timeout's reply). */
   putResult(result: OutlierResult, httpStatus: number | undefined): void;
+  /** An answer's head has come. `httpStatus`: its status, or what a gRPC status stands for. */
+  putResponse(headers: ResponseHeaders, httpStatus: number): void;
   putResponseTime(ms: number): void;
   /** The host says that it works with less than it should (x-envoy-degraded). */
   putDegraded(): void;

@@ -278,7 +278,7 @@ export class RouterFilter extends RequestTries implements HttpFilter {
     const grpcHttp = grpc === undefined ? 0 : grpcToHttpStatus(grpc);
     if (host.monitor !== undefined) {
       const code = grpc === undefined ? status : grpcHttp;
-      host.monitor.putResult(code >= 500 ? "ext_origin_request_failed" : "ext_origin_request_success", code);
+      host.monitor.putResponse(headers, code);
       if (headers.get(config.names.immediateHealthCheckFail) !== undefined) host.monitor.setUnhealthy();
       if (headers.get(config.names.degraded) !== undefined) host.monitor.putDegraded();
     }

@@ -266,6 +266,7 @@ export class RouterHarness {
     const scope = stats.scope(`host.${index}.`);
     const monitor: HostMonitor = {
       putResult: (result, status) => this.monitorCalls.push(`${result}${status === undefined ? "" : ` ${status}`}`),
+      putResponse: (_headers, status) => this.monitorCalls.push(`ext_origin_request_${status >= 500 ? "failed" : "success"} ${status}`),
       putResponseTime: () => {},
       putDegraded: () => this.monitorCalls.push("degraded"),
       setUnhealthy: () => this.monitorCalls.push("unhealthy"),

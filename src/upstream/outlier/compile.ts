@@ -1,7 +1,9 @@
 /** outlier_detection: compiled and checked. */
 import { durationMs } from "../../config/message.ts";
 import type { Cluster } from "../../config/schema/types/envoy.config.cluster.v3.d.ts";
+import type { HttpProtocolOptions } from "../../config/schema/types/envoy.extensions.upstreams.http.v3.d.ts";
 import type { CompileContext, Honours } from "../../extensions/extension.ts";
+import { compileErrorMatcher } from "./error-matcher.ts";
 import type { OutlierSettings } from "./settings.ts";
 
 const message = "envoy.config.cluster.v3.OutlierDetection";
@@ -41,7 +43,7 @@ export const honours: Honours = {
   [`${bootstrap}ClusterManager.OutlierDetection`]: ["event_log_path"],
 };
 
-export function compileOutlierDetection(cluster: Cluster, context: CompileContext): OutlierSettings | undefined {
+export function compileOutlierDetection(cluster: Cluster, options: HttpProtocolOptions | undefined, context: CompileContext): OutlierSettings | undefined {
   const given = cluster.outlierDetection;
   if (given === undefined) return undefined;
   const baseEjectionTimeMs = durationMs(given.baseEjectionTime, 30_000);
@@ -79,5 +81,6 @@ export function compileOutlierDetection(cluster: Cluster, context: CompileContex
     },
     healthCheckUnejects: given.successfulActiveHealthCheckUnejectHost ?? true,
     detectDegraded: given.detectDegradedHosts ?? false,
+    errorMatcher: compileErrorMatcher(options, context),
   };
 }

@@ -1,11 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { ResponseHeaders } from "../../http/header-map.ts";
 import { type Clock, TimerWheel } from "../../net/timer-wheel.ts";
 import { RuntimeSnapshot, type RuntimeValue } from "../../runtime/runtime.ts";
 import { StatsStore } from "../../stats/stats.ts";
 import { testContext } from "../../testing/compile-context.ts";
-import { HostCellTable } from "../host-cells.ts";
+import { column, HostCellTable } from "../host-cells.ts";
 import { flagNames, healthFlags } from "../host-health.ts";
 import { Member } from "../member.ts";
 import { assignment, at, compiled } from "../testing.ts";
@@ -142,6 +143,49 @@ test("gateway failures are 502, 503 and 504, and are only watched unless they ar
   bed.setRuntime({ "outlier_detection.enforcing_consecutive_gateway_failure": 100, "outlier_detection.consecutive_gateway_failure": 3 });
   bed.put(0, 3, 503);
   assert.equal(bed.isOut(0), true);
+});
+
+test("a matcher decides which answers are failures, whatever their status", () => {
+  const settings = compiled({
+    load_assignment: assignment(at(1)),
+    outlier_detection: {},
+    typed_extension_protocol_options: {
+      "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        explicit_http_config: { http_protocol_options: {} },
+        outlier_detection: {
+          error_matcher: {
+            or_match: {
+              rules: [
+                { http_response_headers_match: { headers: [{ name: "x-fault", present_match: true }] } },
+                {
+                  and_match: {
+                    rules: [
+                      { any_match: true },
+                      { not_match: { http_response_headers_match: { headers: [{ name: ":status", string_match: { prefix: "5" } }] } } },
+                    ],
+                  },
+                },
+              ],
+            },
+          },
+        },
+      },
+    },
+  });
+  const matches = settings.outlier?.errorMatcher;
+  assert.ok(matches);
+  assert.deepEqual(
+    [matches(new ResponseHeaders(500)), matches(new ResponseHeaders(500, ["x-fault", "1"])), matches(new ResponseHeaders(200))],
+    [false, true, true],
+  );
+  const table = new HostCellTable();
+  const cells = table.at(table.allocate(0));
+  const monitor = new WorkerHostMonitor({ outlier: settings.outlier, checked: false, cells, runtime: { snapshot: new RuntimeSnapshot() }, tell: () => {} });
+  monitor.putResponse(new ResponseHeaders(200), 200);
+  assert.deepEqual([cells.get(column.consecutive5xx), cells.get(column.consecutiveGatewayFailure)], [1, 0]);
+  monitor.putResponse(new ResponseHeaders(503), 503);
+  assert.equal(cells.get(column.consecutive5xx), 0);
 });
 
 test("unsplit, failures to connect are answers; split, they have a row of their own", () => {

@@ -2,6 +2,7 @@
  * What a worker tells of the exchanges with one host. All workers count in the same cells, so that together they see what one process would:
  * five failures in a row are five, wherever they happen.
  */
+import type { ResponseHeaders } from "../../http/header-map.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
 import { type Column, column, type HostCells } from "../host-cells.ts";
 import { healthFlags } from "../host-health.ts";
@@ -55,6 +56,15 @@ export class WorkerHostMonitor implements HostMonitor {
         this.#localSuccess();
         break;
     }
+  }
+
+  putResponse(headers: ResponseHeaders, httpStatus: number): void {
+    const matches = this.#options.outlier?.errorMatcher;
+    // Where a matcher decides, the status itself says nothing.
+    if (matches !== undefined) {
+      if (matches(headers)) this.putResult("ext_origin_request_failed", 500);
+      else this.putResult("ext_origin_request_success", 200);
+    } else this.putResult(httpStatus >= 500 ? "ext_origin_request_failed" : "ext_origin_request_success", httpStatus);
   }
 
   putResponseTime(): void {}

@@ -1,4 +1,6 @@
 /** outlier_detection of a cluster, compiled. Times in milliseconds, chances and shares in percent. Runtime keys may change most of it. */
+import type { ErrorMatcher } from "./error-matcher.ts";
+
 export interface OutlierSettings {
   readonly intervalMs: number;
   readonly baseEjectionTimeMs: number;
@@ -22,6 +24,8 @@ export interface OutlierSettings {
   /** A health check that a host passes ends its ejection. */
   readonly healthCheckUnejects: boolean;
   readonly detectDegraded: boolean;
+  /** Says which answers are failures; undefined: those of status 5xx. */
+  readonly errorMatcher: ErrorMatcher | undefined;
 }
 
 /** In the words of statistics. */
