@@ -84,7 +84,10 @@ export class OverloadManager {
     });
   }
 
+  /** Refreshes at the interval; without resources there is nothing to do. */
   start(): void {
+    if (this.#compiled.monitors.length === 0) return;
+    this.#measuredAt = this.#options.now();
     this.#timer = setInterval(() => this.refresh(), this.#compiled.refreshIntervalMs);
     this.#timer.unref();
   }

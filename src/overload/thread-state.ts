@@ -42,6 +42,7 @@ export class OverloadState {
   readonly #shed: readonly (Counter | undefined)[];
   readonly #resets: Counter | undefined;
   readonly #random: () => number;
+  readonly #hasPoints: boolean;
   /** Whether timers may be shortened: they are then to be looked at now and then. */
   readonly scalesTimers: boolean;
 
@@ -51,6 +52,7 @@ export class OverloadState {
     this.#shed = pointNames.map((name) => (settings.points.includes(name) ? stats?.counter(`overload.${name}.shed_load_count`) : undefined));
     this.#resets = stats?.counter("envoy.overload_actions.reset_high_memory_stream.count");
     this.#random = random;
+    this.#hasPoints = settings.points.length > 0;
     this.scalesTimers = settings.timers.size > 0;
   }
 
@@ -74,6 +76,7 @@ export class OverloadState {
 
   /** Whether load is to be shed at this point now; counts when it is. */
   sheds(point: PointName): boolean {
+    if (!this.#hasPoints) return false;
     const index = pointNames.indexOf(point);
     if (!this.#happens(actionNames.length + index)) return false;
     this.#shed[index]?.inc();
