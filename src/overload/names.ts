@@ -16,6 +16,7 @@ export const pointNames = [
   "envoy.load_shed_points.hcm_ondata_creating_codec",
   "envoy.load_shed_points.http1_server_abort_dispatch",
   "envoy.load_shed_points.http_downstream_filter_check",
+  "envoy.load_shed_points.connection_pool_new_connection",
 ] as const;
 export type PointName = (typeof pointNames)[number];
 

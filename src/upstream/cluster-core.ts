@@ -2,6 +2,7 @@
 
 import type { Address } from "../net/connection.ts";
 import type { Timer, TimerWheel } from "../net/timer-wheel.ts";
+import { noOverload, type OverloadState } from "../overload/thread-state.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Counter, Gauge, Histogram, StatsScope, StatsStore } from "../stats/stats.ts";
 import { AggregateBalancer, type MemberCluster } from "./aggregate.ts";
@@ -35,6 +36,7 @@ export interface ClusterEnvironment {
   readonly stats: StatsStore;
   readonly timers: TimerWheel;
   readonly runtime: Runtime;
+  readonly overload?: OverloadState;
   readonly concurrency: number;
   readonly workerIndex: number;
   /** The cluster of that name on this worker. */
@@ -86,6 +88,7 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster, MemberClust
   readonly stats: PoolStats;
   readonly timers: TimerWheel;
   readonly store: StatsStore;
+  readonly overload: OverloadState;
   readonly features = { http2: false } as const;
   readonly #environment: ClusterEnvironment;
   readonly #balancer: LoadBalancer | SubsetBalancer;
@@ -107,6 +110,7 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster, MemberClust
     this.#environment = environment;
     this.timers = environment.timers;
     this.store = environment.stats;
+    this.overload = environment.overload ?? noOverload;
     this.stats = clusterStats(settings.scope) as PoolStats;
     this.#sizes = settings.requestResponseSizes ? sizeStats(settings.scope) : undefined;
     const options: LoadBalancerOptions = {

@@ -263,3 +263,14 @@ test("limits hold over all workers", timeout, async (t) => {
   cluster.setRuntime({ "circuit_breakers.service.default.max_pending_requests": 3 });
   assert.notEqual(cluster.send().waiting, undefined);
 });
+
+test("under overload idle connections are used, and no new ones made", timeout, async (t) => {
+  const { cluster, upstream } = await bed(t, (socket, request) => request < 3 && socket.write(ok));
+  assert.equal(await cluster.send().done, "200 ok");
+  cluster.overload.set("envoy.load_shed_points.connection_pool_new_connection", 1);
+  assert.equal(await cluster.send().done, "200 ok");
+  const waits = cluster.send();
+  assert.match(await cluster.send().done, /^overflow/);
+  assert.deepEqual([upstream.connections, cluster.stat("upstream_rq_pending_overflow")], [1, 0]);
+  void waits.done.catch(() => {});
+});

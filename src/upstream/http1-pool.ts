@@ -54,6 +54,10 @@ export class Http1Pool implements HttpPool {
       if (this.cluster.settings.preconnectRatio > 1) this.#connectMore();
       return undefined;
     }
+    if (this.cluster.overload.sheds("envoy.load_shed_points.connection_pool_new_connection")) {
+      callbacks.onPoolFailure("overflow", "", this.host);
+      return undefined;
+    }
     if (!this.resources.tryAcquirePending()) {
       // No host was asked.
       callbacks.onPoolFailure("overflow", "", undefined);

@@ -59,3 +59,11 @@ test("a refused raw connection says why", timeout, async () => {
   assert.equal(await dial(cluster), "no host");
   cluster.close();
 });
+
+test("under overload no connection is made", timeout, async (t) => {
+  const cluster = new TestCluster({ load_assignment: assignment(1) });
+  t.after(() => cluster.close());
+  cluster.overload.set("envoy.load_shed_points.connection_pool_new_connection", 1);
+  assert.equal(await dial(cluster), "overflow");
+  assert.deepEqual([cluster.stat("upstream_cx_total"), cluster.stat("upstream_cx_overflow")], [0, 0]);
+});

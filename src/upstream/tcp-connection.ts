@@ -19,7 +19,8 @@ export class TcpRequest implements PoolRequest, ConnectionCallbacks {
   #closed = false;
 
   static start(cluster: ClusterCore, host: HostImpl, priority: Priority, callbacks: TcpPoolCallbacks): PoolRequest {
-    if (!cluster.resourceManager(priority).tryAcquireConnection()) {
+    const shed = cluster.overload.sheds("envoy.load_shed_points.connection_pool_new_connection");
+    if (shed || !cluster.resourceManager(priority).tryAcquireConnection()) {
       callbacks.onPoolFailure("overflow", "", host);
       return { cancel: () => {} };
     }

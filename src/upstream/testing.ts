@@ -4,6 +4,7 @@ import { type AddressInfo, createServer, type Server, type Socket } from "node:n
 import type { ResponseDecoder, StreamResetReason } from "../http/codec.ts";
 import { RequestHeaders, type ResponseHeaders, type Trailers } from "../http/header-map.ts";
 import { TimerWheel } from "../net/timer-wheel.ts";
+import { testOverload } from "../overload/testing.ts";
 import { RuntimeSnapshot, type RuntimeValue } from "../runtime/runtime.ts";
 import { StatsStore } from "../stats/stats.ts";
 import { message, type TestContext, testContext } from "../testing/compile-context.ts";
@@ -46,11 +47,19 @@ export class TestCluster {
   readonly settings: CompiledCluster;
   readonly cells: SharedArrayBuffer;
   readonly runtime = { snapshot: new RuntimeSnapshot() };
+  readonly overload = testOverload();
 
   /** A cluster on one of `threads` workers with the members of its configuration. */
   constructor(json: object, threads = 1) {
     this.settings = compiled(json, Object.assign(testContext({ timers: this.timers }), { stats: this.stats }));
-    this.core = new ClusterCore(this.settings, { stats: this.stats, timers: this.timers, runtime: this.runtime, concurrency: threads, workerIndex: 0 });
+    this.core = new ClusterCore(this.settings, {
+      stats: this.stats,
+      timers: this.timers,
+      runtime: this.runtime,
+      overload: this.overload.state,
+      concurrency: threads,
+      workerIndex: 0,
+    });
     this.cells = new SharedArrayBuffer(cellsSize(threads));
     this.update(this.settings.staticHosts);
   }

@@ -89,6 +89,7 @@ export class WorkerCore {
     this.#clusters = new WorkerClusters({
       stats: this.#stats,
       timers: this.#timers,
+      overload: this.#overload,
       runtime: this.#runtime as Runtime,
       concurrency: start.concurrency,
       workerIndex: start.index,
