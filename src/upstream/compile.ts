@@ -157,7 +157,7 @@ export function compileCluster(message: Cluster, context: CompileContext): Compi
     timeoutBudgets: message.trackTimeoutBudgets || (message.trackClusterStats?.timeoutBudgets ?? false),
     requestResponseSizes: message.trackClusterStats?.requestResponseSizes ?? false,
     preconnectRatio: compilePreconnect(message, context),
-    healthChecks: compileHealthChecks(message, context),
+    healthChecks: compileHealthChecks(message, scope, context),
     outlier: compileOutlierDetection(message, options, context),
     ignoreHealthOnRemoval: message.ignoreHealthOnHostRemoval,
     ignoreNewUntilChecked: message.commonLbConfig?.ignoreNewHostsUntilFirstHc ?? false,

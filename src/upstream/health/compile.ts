@@ -3,14 +3,17 @@ import { durationMs, isMessage } from "../../config/message.ts";
 import type { Cluster } from "../../config/schema/types/envoy.config.cluster.v3.d.ts";
 import type { HealthCheck, HealthCheck_HttpHealthCheck, HealthCheck_TcpHealthCheck } from "../../config/schema/types/envoy.config.core.v3.d.ts";
 import type { HealthCheckEventFileSink } from "../../config/schema/types/envoy.extensions.health_check.event_sinks.file.v3.d.ts";
+import type { Redis } from "../../config/schema/types/envoy.extensions.health_checkers.redis.v3.d.ts";
 import type { Int64Range } from "../../config/schema/types/envoy.type.v3.d.ts";
 import type { CompileContext, Honours, LogWriter } from "../../extensions/extension.ts";
 import { compileStringMatcher } from "../../matching/string-matcher.ts";
 import { compileRequestMutation } from "../../router/header-mutation.ts";
+import type { StatsScope } from "../../stats/stats.ts";
 import { compilePayload } from "./payload.ts";
-import type { HealthCheckSettings, HttpCheckSettings, StatusRange, TcpCheckSettings } from "./settings.ts";
+import type { HealthCheckSettings, HttpCheckSettings, RedisCheckSettings, StatusRange, TcpCheckSettings } from "./settings.ts";
 
 const core = "envoy.config.core.v3.";
+const redis = "envoy.extensions.health_checkers.redis.v3.Redis";
 const fileSink = "envoy.extensions.health_check.event_sinks.file.v3.HealthCheckEventFileSink";
 
 export const honours: Honours = {
@@ -30,6 +33,7 @@ export const honours: Honours = {
     "http_health_check",
     "tcp_health_check",
     "grpc_health_check",
+    "custom_health_check",
     "no_traffic_interval",
     "no_traffic_healthy_interval",
     "unhealthy_interval",
@@ -60,6 +64,8 @@ export const honours: Honours = {
   [`${core}HealthCheck.TcpHealthCheck`]: ["send", "receive", "proxy_protocol_config"],
   // Refused as a whole, with its reason, while there is no HTTP/2 upstream.
   [`${core}HealthCheck.GrpcHealthCheck`]: "*",
+  [`${core}HealthCheck.CustomHealthCheck`]: "*",
+  [redis]: ["key"],
   [`${core}HealthCheck.TlsOptions`]: "*",
   [`${core}ProxyProtocolConfig`]: ["version"],
   "envoy.type.v3.Int64Range": "*",
@@ -73,7 +79,7 @@ const bodiless: ReadonlySet<string> = new Set(["GET", "HEAD", "DELETE", "TRACE"]
 const maxChecks = 8;
 const defaultResponseBufferBytes = 1024;
 
-export function compileHealthChecks(message: Cluster, context: CompileContext): readonly HealthCheckSettings[] {
+export function compileHealthChecks(message: Cluster, scope: StatsScope, context: CompileContext): readonly HealthCheckSettings[] {
   const { healthChecks } = message;
   const names = new Set<string>();
   if (healthChecks.length > maxChecks)
@@ -93,13 +99,13 @@ export function compileHealthChecks(message: Cluster, context: CompileContext): 
         text: `duplicate health check name '${check.name}' at index ${i}; all health check names must be unique within a cluster`,
       });
     names.add(check.name);
-    const settings = compileHealthCheck(message, check, context);
+    const settings = compileHealthCheck(message, check, scope, context);
     return settings === undefined ? [] : [settings];
   });
 }
 
-function compileHealthCheck(cluster: Cluster, check: HealthCheck, context: CompileContext): HealthCheckSettings | undefined {
-  const kind = compileKind(cluster, check, context);
+function compileHealthCheck(cluster: Cluster, check: HealthCheck, scope: StatsScope, context: CompileContext): HealthCheckSettings | undefined {
+  const kind = compileKind(cluster, check, scope, context);
   if (kind === undefined) return undefined;
   if (check.altPort !== undefined)
     context.report(check, "alt_port", {
@@ -135,7 +141,7 @@ function compileHealthCheck(cluster: Cluster, check: HealthCheck, context: Compi
   };
 }
 
-function compileKind(cluster: Cluster, check: HealthCheck, context: CompileContext): HttpCheckSettings | TcpCheckSettings | undefined {
+function compileKind(cluster: Cluster, check: HealthCheck, scope: StatsScope, context: CompileContext): HealthCheckSettings["check"] | undefined {
   const { healthChecker } = check;
   if (healthChecker.case === "httpHealthCheck") return compileHttp(cluster, healthChecker.value, context);
   if (healthChecker.case === "tcpHealthCheck") return compileTcp(healthChecker.value, context);
@@ -145,8 +151,29 @@ function compileKind(cluster: Cluster, check: HealthCheck, context: CompileConte
       text: `cluster '${cluster.name}': gRPC health checks are not supported: they need HTTP/2 to the upstream`,
       hint: "use http_health_check or tcp_health_check",
     });
-  // A custom check is refused by `honours`.
+  if (healthChecker.case === "customHealthCheck") {
+    const { name, configType } = healthChecker.value;
+    if (isMessage<Redis>(configType.value, redis)) return compileRedis(configType.value, scope);
+    context.report(healthChecker.value, "typed_config", {
+      code: "OR4002",
+      text: `Didn't find a registered implementation for '${name}' with type URL: '${configType.value?.$typeName ?? ""}'`,
+      hint: "supported: envoy.health_checkers.redis",
+    });
+  }
   return undefined;
+}
+
+/** A key that exists says that the host is to get no traffic. */
+function compileRedis({ key }: Redis, scope: StatsScope): RedisCheckSettings {
+  const existsFailure = scope.counter("health_check.redis.exists_failure");
+  const words = key === "" ? ["PING"] : ["EXISTS", key];
+  const text = words.map((word) => `$${Buffer.byteLength(word)}\r\n${word}\r\n`).join("");
+  return {
+    kind: "redis",
+    command: Buffer.from(`*${words.length}\r\n${text}`),
+    answer: key === "" ? "+PONG" : ":0",
+    existsFailure: key === "" ? undefined : existsFailure,
+  };
 }
 
 function compileHttp(cluster: Cluster, http: HealthCheck_HttpHealthCheck, context: CompileContext): HttpCheckSettings {

@@ -158,7 +158,7 @@ function makeProbe(
 ): Probe {
   const { check, reuseConnection } = settings;
   const dial = (data: CheckedHost["data"]): ReturnType<typeof dialForCheck> => dialForCheck(cluster, settings, data, options.timers);
-  if (check.kind === "tcp") return new TcpProbe({ check, reuseConnection, dial }, host, callbacks);
+  if (check.kind !== "http") return new TcpProbe({ check, reuseConnection, dial }, host, callbacks);
   return new HttpProbe(
     {
       check,

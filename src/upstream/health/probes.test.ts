@@ -153,6 +153,31 @@ test("a TCP check sends and waits for what is wanted, in pieces or not, over one
   assert.equal(bed.received[0], "PING");
 });
 
+test("a Redis check asks PING, or whether a key is there", async (t) => {
+  const check = (key: string): object => ({
+    custom_health_check: { name: "redis", typed_config: { "@type": "type.googleapis.com/envoy.extensions.health_checkers.redis.v3.Redis", key } },
+  });
+  const ping = new Bed();
+  await ping.start(t, check(""), (socket) => socket.write("+PONG\r\n"));
+  await until(() => ping.results.length >= 2);
+  assert.deepEqual([ping.results[1], ping.received[0], ping.sockets.length], ["true ", "*1\r\n$4\r\nPING\r\n", 1]);
+  const absent = new Bed();
+  await absent.start(t, check("é"), (socket) => {
+    socket.write(":0");
+    setImmediate(() => socket.write("\r\n"));
+  });
+  assert.equal(await absent.first(), "true ");
+  assert.equal(Buffer.from(absent.received[0], "latin1").toString(), "*2\r\n$6\r\nEXISTS\r\n$2\r\né\r\n");
+  const moved = new Bed();
+  await moved.start(t, check("k"), (socket) => socket.write("-MOVED 1 127.0.0.1:2\r\n"));
+  assert.equal(await moved.first(), "true ");
+  for (const answer of [":1\r\n", "-NOAUTH\r\n", "x".repeat(2000)]) {
+    const bed = new Bed();
+    await bed.start(t, check("k"), (socket) => socket.write(answer));
+    assert.equal(await bed.first(), "false failed_active_hc");
+  }
+});
+
 test("a TCP check answered by something else, by the end, or by nobody", async (t) => {
   const check = { timeout: "0.02s", tcp_health_check: { send: { text: "50" }, receive: [{ text: "51" }] } };
   const wrong = new Bed();

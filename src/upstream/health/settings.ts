@@ -3,6 +3,7 @@ import type { JsonObject } from "../../config/message.ts";
 import type { LogWriter } from "../../extensions/extension.ts";
 import type { StringMatcher } from "../../matching/string-matcher.ts";
 import type { HeaderMutation } from "../../router/header-mutation.ts";
+import type { Counter } from "../../stats/stats.ts";
 
 /** From `start` on, below `end`. */
 export interface StatusRange {
@@ -38,10 +39,20 @@ export interface TcpCheckSettings {
   readonly proxyProtocol: 1 | 2 | undefined;
 }
 
+/** A command of Redis, over a connection that stays open. */
+export interface RedisCheckSettings {
+  readonly kind: "redis";
+  readonly command: Buffer;
+  /** The line of the answer that is good: "+PONG", ":0". */
+  readonly answer: string;
+  /** Counts answers to EXISTS that are not good; undefined: PING is asked. */
+  readonly existsFailure: Counter | undefined;
+}
+
 export interface HealthCheckSettings {
   /** "" where the cluster has one check without a name. */
   readonly name: string;
-  readonly check: HttpCheckSettings | TcpCheckSettings;
+  readonly check: HttpCheckSettings | TcpCheckSettings | RedisCheckSettings;
   readonly timeoutMs: number;
   readonly intervalMs: number;
   readonly noTrafficIntervalMs: number;

@@ -1,20 +1,23 @@
-/** Checks by a connection, and by what the host answers to some bytes. */
+/** Checks by a connection, and by what the host answers to some bytes or to a command of Redis. */
 import type { ConnectionCallbacks, ConnectionEvent, ReadFilter } from "../../net/connection.ts";
 import type { SocketConnection } from "../../net/socket-connection.ts";
 import { proxyHeader } from "../../router/filter/connect-upstream.ts";
 import type { HostData } from "../hosts.ts";
 import type { CheckedHost, Probe, ProbeCallbacks } from "./health-checker.ts";
 import { payloadMatches } from "./payload.ts";
-import type { TcpCheckSettings } from "./settings.ts";
+import type { RedisCheckSettings, TcpCheckSettings } from "./settings.ts";
 
 export interface TcpProbeOptions {
-  readonly check: TcpCheckSettings;
+  readonly check: TcpCheckSettings | RedisCheckSettings;
   readonly reuseConnection: boolean;
   readonly dial: (host: HostData) => SocketConnection;
 }
 
 /** What does not match may still become a match; bytes kept for that are bounded. */
 const maxReceivedBytes = 64 * 1024;
+
+/** No answer to these commands is longer. */
+const maxLineBytes = 1024;
 
 export class TcpProbe implements Probe, ConnectionCallbacks, ReadFilter {
   readonly #options: TcpProbeOptions;
@@ -61,7 +64,12 @@ export class TcpProbe implements Probe, ConnectionCallbacks, ReadFilter {
   }
 
   #send(connection: SocketConnection): void {
-    const { send, proxyProtocol } = this.#options.check;
+    const { check } = this.#options;
+    if (check.kind === "redis") {
+      connection.write(Buffer.from(check.command));
+      return;
+    }
+    const { send, proxyProtocol } = check;
     if (proxyProtocol === 1) connection.write(proxyHeader(1, connection.localAddress, connection.remoteAddress));
     // Of the proxy itself: a LOCAL connection.
     if (proxyProtocol === 2) connection.write(proxyHeader(2, undefined, undefined));
@@ -80,7 +88,8 @@ export class TcpProbe implements Probe, ConnectionCallbacks, ReadFilter {
       return;
     }
     this.#isOpen = true;
-    if (this.#options.check.receive.length === 0) {
+    const { check } = this.#options;
+    if (check.kind === "tcp" && check.receive.length === 0) {
       // That it connects is all that was asked.
       this.#drop();
       this.#callbacks.onSuccess(false);
@@ -93,14 +102,29 @@ export class TcpProbe implements Probe, ConnectionCallbacks, ReadFilter {
   onData(data: Buffer): void {
     if (!this.#asking) return;
     const received = Buffer.concat([this.#received, data]);
-    if (payloadMatches(this.#options.check.receive, received)) {
+    const verdict = this.#verdict(received);
+    if (verdict !== "more") {
       this.#received = Buffer.alloc(0);
       this.#asking = false;
-      this.#callbacks.onSuccess(false);
+      if (verdict === "good") this.#callbacks.onSuccess(false);
+      else this.#callbacks.onFailure("ACTIVE");
       if (!this.#options.reuseConnection && !this.#asking) this.#drop();
       return;
     }
     this.#received = received.length > maxReceivedBytes ? received.subarray(received.length - maxReceivedBytes) : received;
+  }
+
+  #verdict(received: Buffer): "good" | "bad" | "more" {
+    const { check } = this.#options;
+    // What does not match may still be followed by what does.
+    if (check.kind === "tcp") return payloadMatches(check.receive, received) ? "good" : "more";
+    const end = received.indexOf("\r\n");
+    if (end < 0) return received.length > maxLineBytes ? "bad" : "more";
+    const line = received.toString("latin1", 0, end);
+    // A member of a Redis cluster that sends elsewhere is well.
+    if (line === check.answer || /^-(?:MOVED|ASK) /.test(line)) return "good";
+    check.existsFailure?.inc();
+    return "bad";
   }
 
   onAboveWriteBufferHighWatermark(): void {}
