@@ -20,6 +20,8 @@ interface Koffi {
 const LOCK_EX = 2;
 const LOCK_NB = 4;
 const F_SETFD = 2;
+const F_DUPFD_CLOEXEC = 1030;
+const SPLICE_F_NONBLOCK = 2;
 const O_CLOEXEC = 0o2000000;
 const WNOHANG = 1;
 const PR_SET_CHILD_SUBREAPER = 36;
@@ -136,6 +138,16 @@ export function createKoffiOs(): Os {
       const fd = call("long syscall(long, long, long)", SYS_PIDFD_OPEN, pid, 0);
       if (fd < 0) fail("pidfd_open");
       return fd;
+    },
+    tee(from, to, bytes) {
+      const count = call("long tee(int, int, unsigned long, unsigned int)", from, to, bytes, SPLICE_F_NONBLOCK);
+      if (count < 0) fail("tee");
+      return count;
+    },
+    duplicate(fd) {
+      const copy = call("int fcntl(int, int, int)", fd, F_DUPFD_CLOEXEC, 0);
+      if (copy < 0) fail("fcntl");
+      return copy;
     },
     whenReadable(fds, done) {
       const list = Buffer.alloc(fds.length * POLLFD_BYTES);

@@ -67,6 +67,13 @@ export interface Os {
   peekEndedChild(): number;
   /** A descriptor that becomes readable when the process ends (pidfd_open(2), Linux 5.3); ESRCH when it has. */
   openProcess(pid: number): number;
+  /**
+   * Copies up to `bytes` from a pipe into another one without taking them (tee(2)); how many, 0 at the end of input. Fails with EAGAIN when there
+   * is nothing yet, or no room.
+   */
+  tee(from: number, to: number, bytes: number): number;
+  /** A second descriptor of the same open file, close-on-exec. */
+  duplicate(fd: number): number;
   /** Waits in another thread until one of the descriptors is readable; `done` gets those that are. */
   whenReadable(fds: readonly number[], done: (readable: number[]) => void): void;
 }

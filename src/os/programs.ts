@@ -133,6 +133,12 @@ export function createProgramsOs(): Os {
     openProcess() {
       throw systemError("ENOSYS", "pidfd_open", "needs the optional package koffi");
     },
+    tee() {
+      throw systemError("ENOSYS", "tee", "needs the optional package koffi");
+    },
+    duplicate() {
+      throw systemError("ENOSYS", "fcntl", "needs the optional package koffi");
+    },
     whenReadable(fds, done) {
       done([...fds]); // nothing to wait with: the caller looks, and comes again
     },

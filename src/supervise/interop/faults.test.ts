@@ -1,5 +1,8 @@
 /** What kills in an awkward order have broken before. scripts/faults.ts looks for more of the kind. */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { environment, isAlive, kill, logContent, OURS, run, scratchFolder, service, start, until, untilUp } from "./testing.ts";
@@ -45,4 +48,43 @@ test("a service goes on while svscan and its log are dead, and the next log has 
     Array.from({ length: lines().length }, (_, i) => String(i)),
   );
   assert.ok(!isAlive(pid));
+});
+
+test("a multilog that is killed again and again loses no line and has none twice", { timeout: 60_000 }, async () => {
+  const cwd = scratch.path;
+  await run("mkfifo", ["lines"], { cwd });
+  const [write, read] = [openSync(join(cwd, "lines"), "r+"), openSync(join(cwd, "lines"), "r")]; // as svscan holds them
+  const writer = spawn("/bin/sh", ["-c", "seq 120000 | sed 's/.*/& &/'"], { stdio: ["ignore", write, "inherit"] });
+  const written = once(writer, "exit");
+  const directory = join(cwd, "killed");
+  const script = ["t", "s16777215", "n100", "./all", "s8192", "n5000", "./killed"];
+  let isWritten = false;
+  void written.then(() => {
+    isWritten = true;
+  });
+  for (let kills = 0; kills < 15 && !isWritten; kills++) {
+    const before = logContent(directory).length;
+    const log = spawn(`${OURS}multilog`, script, { cwd, stdio: [read, "inherit", "inherit"] });
+    const ended = once(log, "exit");
+    await until("some progress", () => isWritten || logContent(directory).length > before + 3000);
+    log.kill("SIGKILL");
+    await ended;
+  }
+  const last = spawn(`${OURS}multilog`, script, { cwd, stdio: [read, "inherit", "inherit"] });
+  const ended = once(last, "exit");
+  closeSync(read);
+  await written;
+  closeSync(write);
+  assert.deepEqual(await ended, [0, null]);
+  for (const name of ["all", "killed"]) {
+    const numbers = logContent(join(cwd, name))
+      .split("\n")
+      .slice(0, -1)
+      .map((line) => Number(/^@[0-9a-f]{24} (\d+) \1$/.exec(line)?.[1]));
+    assert.equal(numbers.length, 120000, name);
+    assert.ok(
+      numbers.every((n, i) => n === i + 1),
+      `${name}: lines in order, each once`,
+    );
+  }
 });

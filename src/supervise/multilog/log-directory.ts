@@ -14,6 +14,7 @@ import {
   renameSync,
   type Stats,
   statSync,
+  truncateSync,
   unlinkSync,
   writeSync,
 } from "node:fs";
@@ -23,6 +24,7 @@ import { type PinnedDirectory, pinDirectory } from "../../os/pinned-directory.ts
 import { errorCode, warn } from "../messages.ts";
 import { SuperviseError } from "../status-files.ts";
 import { stamp } from "../tai64n.ts";
+import { Journal, readJournal, type UnderWay } from "./journal.ts";
 import { pause, untilDone } from "./trouble.ts";
 
 const NEWLINE = 0x0a;
@@ -37,13 +39,19 @@ export interface LogSettings {
   readonly maxFiles: number;
   /** Shell command. */
   readonly processor: string | undefined;
+  /** What stands in the pipe that is going to be read; undefined when nobody can look. */
+  readonly pipeHead?: () => Uint8Array | undefined;
+  /** Before a file is finished while bytes are under way: see `begin`. */
+  readonly onRotation?: () => void;
 }
 
 export class LogDirectory {
   readonly #name: string;
   readonly #settings: LogSettings;
   readonly #directory: PinnedDirectory;
+  readonly #journal: Journal;
   #current = -1;
+  #inode = 0n;
   #bytes = 0;
   /** What is to be written, in order. */
   #buffer = Buffer.allocUnsafe(65536);
@@ -64,12 +72,43 @@ export class LogDirectory {
       throw new SuperviseError(`unable to open directory ${name}`, error);
     }
     try {
-      const lock = openSync(this.#path("lock"), constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK, 0o600);
+      const lock = openSync(this.#path("lock"), constants.O_WRONLY | constants.O_CREAT | constants.O_NONBLOCK, 0o600);
       systemOs().flock(lock, false); // for the life of the process
+      const underWay = readJournal(this.#path("lock"));
+      this.#journal = new Journal(lock);
+      if (underWay !== undefined) this.#takeBack(underWay);
     } catch (error) {
       throw new SuperviseError(`unable to lock directory ${name}`, error);
     }
     this.#recover();
+  }
+
+  /** What a killed predecessor has written of bytes that are still in the pipe: they come again. */
+  #takeBack(underWay: UnderWay): void {
+    try {
+      const { ino, size, mode } = statSync(this.#path("current"), { bigint: true });
+      if ((mode & 0o100n) !== 0n || ino !== underWay.inode || Number(size) <= underWay.size) return;
+      const head = this.#settings.pipeHead?.();
+      if (head !== undefined && underWay.isHeadOf(head)) truncateSync(this.#path("current"), underWay.size);
+    } catch {
+      // then they are there twice
+    }
+  }
+
+  /** `bytes` have been looked at and not been taken from the pipe yet; what is appended until `end` comes of them. False: that cannot be noted. */
+  begin(bytes: Uint8Array): boolean {
+    if (!this.#journal.isUsable) return false;
+    this.#journal.begin(bytes, this.#inode, this.#bytes);
+    return true;
+  }
+
+  /** What fits into the current file, bytes. */
+  get room(): number {
+    return this.#settings.maxBytes - this.#bytes - this.#length;
+  }
+
+  end(): void {
+    this.#journal.end();
   }
 
   #path(file: string): string {
@@ -119,6 +158,7 @@ export class LogDirectory {
     this.#current = openSync(this.#path("current"), constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK, 0o600);
     fchmodSync(this.#current, 0o644);
     this.#bytes = 0;
+    this.#inode = fstatSync(this.#current, { bigint: true }).ino;
   }
 
   #remove(file: string): void {
@@ -204,6 +244,7 @@ export class LogDirectory {
 
   rotate(): void {
     const name = this.#name;
+    this.#settings.onRotation?.();
     untilDone(`unable to fsync ${name}/current`, () => fsyncSync(this.#current));
     closeSync(this.#current);
     untilDone(`unable to rename current to previous in directory ${name}`, () => renameSync(this.#path("current"), this.#path("previous")));

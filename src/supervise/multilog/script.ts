@@ -13,6 +13,8 @@ const NEWLINE = 0x0a;
 const SEEN_BYTES = 1000;
 const STDERR_BYTES = 200;
 const STATUS_BYTES = 1001;
+const READ_BYTES = 65536;
+const MIN_FEED_BYTES = 2048;
 const STAMP_BYTES = 26;
 
 const MIN_SIZE = 4096;
@@ -27,7 +29,7 @@ type Action =
   | { readonly kind: "log"; readonly log: Sink };
 
 /** Takes lines in pieces. */
-type Sink = Pick<LogDirectory, "append" | "appendByte" | "flush" | "rotateIfUsed" | "close">;
+type Sink = Pick<LogDirectory, "append" | "appendByte" | "flush" | "rotateIfUsed" | "close" | "begin" | "end" | "room">;
 
 /** A decimal number at the start of `text`, else 0. */
 function leadingNumber(text: string): number {
@@ -48,7 +50,12 @@ export class Script {
   /** The line was longer than what the actions look at: these take the rest. */
   #decided: Sink[] | undefined;
 
-  constructor(script: readonly string[]) {
+  /** Takes what is being fed out of the pipe, once. */
+  #takeOut: (() => void) | undefined;
+  readonly #rotating = new Set<Sink>();
+
+  /** `pipeHead`: what stands in the pipe that is going to be fed, when it can be looked at. */
+  constructor(script: readonly string[], pipeHead?: () => Uint8Array | undefined) {
     let maxBytes = DEFAULT_SIZE;
     let maxFiles = DEFAULT_FILES;
     let processor: string | undefined;
@@ -79,7 +86,7 @@ export class Script {
           break;
         case ".":
         case "/": {
-          const log = new LogDirectory(utf8(word), { maxBytes, maxFiles, processor });
+          const log: LogDirectory = new LogDirectory(utf8(word), { maxBytes, maxFiles, processor, pipeHead, onRotation: () => this.#beforeRotation(log) });
           this.#logs.push(log);
           this.#actions.push({ kind: "log", log });
           break;
@@ -101,8 +108,58 @@ export class Script {
     return this.#isInLine;
   }
 
-  /** Takes what was read and has it written when it returns, but for the start of an unfinished line. */
-  feed(bytes: Buffer): void {
+  /** How much is worth looking at: what fits into the files that are open. */
+  get room(): number {
+    return Math.max(MIN_FEED_BYTES, Math.min(READ_BYTES, ...this.#logs.map((log) => log.room)));
+  }
+
+  /**
+   * How much of it to feed at a time: whole lines, and so many that a file becomes full only at the end of them, for while one is finished there is
+   * no note that tells how to take back what is under way. All when there is no whole line.
+   */
+  fit(bytes: Buffer): number {
+    if (!this.#stamps) return bytes.lastIndexOf(NEWLINE) + 1 || bytes.length;
+    const { room } = this;
+    let end = 0;
+    for (let size = 0; ; ) {
+      const newline = bytes.indexOf(NEWLINE, end);
+      if (newline < 0) break;
+      size += STAMP_BYTES + newline + 1 - end;
+      if (size > room && end > 0) break;
+      end = newline + 1;
+    }
+    return end || bytes.length;
+  }
+
+  /**
+   * Takes what was read and has it written when it returns, but for the start of an unfinished line. With `take` the bytes are still in the pipe;
+   * it is called when they are in the files.
+   */
+  feed(bytes: Buffer, take?: () => void): void {
+    if (take !== undefined) {
+      if (this.#logs.map((log) => log.begin(bytes)).every(Boolean)) this.#takeOut = take;
+      else take();
+    }
+    this.#write(bytes);
+    this.#settle();
+  }
+
+  #beforeRotation(log: Sink): void {
+    if (this.#takeOut === undefined) return;
+    this.#rotating.add(log);
+    for (const other of this.#logs) if (!this.#rotating.has(other)) other.flush();
+    this.#rotating.delete(log);
+    this.#settle();
+  }
+
+  #settle(): void {
+    if (this.#takeOut === undefined) return;
+    this.#takeOut();
+    this.#takeOut = undefined;
+    for (const log of this.#logs) log.end();
+  }
+
+  #write(bytes: Buffer): void {
     if (this.#isPlain) {
       for (const log of this.#logs) log.append(bytes, 0, bytes.length);
       if (bytes.length > 0) this.#isInLine = bytes[bytes.length - 1] !== NEWLINE;

@@ -2,6 +2,7 @@
 import { rawArguments } from "../chain.ts";
 import { fatal } from "../messages.ts";
 import { type Input, readInput } from "../multilog/input.ts";
+import { openPeek } from "../multilog/peek.ts";
 import { Script } from "../multilog/script.ts";
 import { SuperviseError } from "../status-files.ts";
 
@@ -36,8 +37,9 @@ export function run(args: string[]): Promise<number> {
     });
     // After the signals: whoever sees the locked directory may send one. They are heard once this function is done.
     try {
-      script = new Script(rawArguments(args));
-      input = readInput((bytes) => script.feed(bytes), end);
+      const peek = openPeek();
+      script = new Script(rawArguments(args), () => peek?.look());
+      input = peek?.read(script, end) ?? readInput((bytes) => script.feed(bytes), end);
     } catch (error) {
       if (!(error instanceof SuperviseError)) throw error;
       resolve(fatal("multilog", error.message, error.reason));
