@@ -64,15 +64,22 @@ export function configSections(server: AdminServer, includeEds: boolean, keep: (
       routes.map((routeConfig) => typed("envoy.admin.v3.RoutesConfigDump.StaticRouteConfig", { routeConfig, lastUpdated })),
     ),
   );
-  const secrets = (resources?.secrets ?? []).filter((secret) => keep(secret.name));
-  sections.push(
-    section(
-      "SecretsConfigDump",
-      "static_secrets",
-      "staticSecrets",
-      secrets.map((secret) => typed("envoy.admin.v3.SecretsConfigDump.StaticSecret", { name: secret.name, secret })),
-    ),
-  );
+  const staticSecrets = (resources?.secrets ?? [])
+    .filter((secret) => keep(secret.name))
+    .map((secret) => typed("envoy.admin.v3.SecretsConfigDump.StaticSecret", { name: secret.name, secret }));
+  const dynamicSecrets = server.config.dynamicSecrets
+    .filter((secret) => keep(secret.name))
+    .map(({ name, version, updatedAt: at, secret }) =>
+      typed("envoy.admin.v3.SecretsConfigDump.DynamicSecret", { name, versionInfo: version, lastUpdated: timestamp(at), secret }),
+    );
+  const secrets = typed("envoy.admin.v3.SecretsConfigDump", { staticSecrets, dynamicActiveSecrets: dynamicSecrets });
+  sections.push({
+    message: secrets,
+    items:
+      dynamicSecrets.length === 0
+        ? { field: "static_secrets", property: "staticSecrets", messages: staticSecrets }
+        : { field: "dynamic_active_secrets", property: "dynamicActiveSecrets", messages: dynamicSecrets },
+  });
   return sections;
 }
 

@@ -104,7 +104,7 @@ export function fakeServer(yaml = "", changes: Partial<AdminServer> = {}, admin 
     uptimeAllEpochsS: 10,
     stats: fakeStats(),
     runtime,
-    config: { bootstrap, bootstrapLoadedAt: at, updatedAt: at, files: new Map() },
+    config: { bootstrap, bootstrapLoadedAt: at, updatedAt: at, files: new Map(), dynamicSecrets: [] },
     adminAddress: "127.0.0.1:9901",
     clusters: () => [
       { name: "service", observabilityName: "service", addedViaApi: false, circuitBreakers: { default: thresholds, high: thresholds }, hosts: [fakeHost()] },

@@ -1,6 +1,7 @@
 /** What the admin interface asks of the server it belongs to. The server implements it; all of it runs on the main thread. */
 import type { JsonObject } from "../config/message.ts";
 import type { Bootstrap } from "../config/schema/types/envoy.config.bootstrap.v3.d.ts";
+import type { Secret } from "../config/schema/types/envoy.extensions.transport_sockets.tls.v3.d.ts";
 import type { Component, Level } from "../log/log.ts";
 import type { Address } from "../net/connection.ts";
 import type { RuntimeLayers } from "../runtime/layers.ts";
@@ -60,6 +61,8 @@ export interface AdminConfig {
   readonly updatedAt: Date;
   /** Contents of the files that the configuration names, by path: /certs reads certificates from here. */
   readonly files: ReadonlyMap<string, Uint8Array>;
+  /** Secrets that files have brought. */
+  readonly dynamicSecrets: readonly { readonly name: string; readonly version: string; readonly updatedAt: Date; readonly secret: Secret }[];
 }
 
 export interface AdminThresholds {

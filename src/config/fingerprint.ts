@@ -17,10 +17,11 @@ function digest(contents: Uint8Array): string {
 
 /**
  * Text of a message tree that is equal exactly for equal trees (64-bit integers and bytes included). With `files`, a path counts with what
- * is in its file: a renewed certificate is a changed listener.
+ * is in its file: a renewed certificate is a changed listener. `expand` puts what a message only names in its place.
  */
-export function fingerprint(message: unknown, files?: FileContents): string {
-  return JSON.stringify(message, (_key, value: unknown) => {
+export function fingerprint(message: unknown, files?: FileContents, expand?: (value: object) => object): string {
+  return JSON.stringify(message, (_key, given: unknown) => {
+    const value = expand !== undefined && typeof given === "object" && given !== null ? expand(given) : given;
     if (typeof value === "string") {
       const contents = files?.get(value);
       return contents === undefined ? value : `${value}\u0000${digest(contents)}`;

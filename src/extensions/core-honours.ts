@@ -48,7 +48,7 @@ const serverHonours: Honours = {
   "envoy.config.core.v3.TypedExtensionConfig": "*",
   "envoy.extensions.regex_engines.v3.GoogleRE2": "*",
   "envoy.extensions.network.socket_interface.v3.DefaultSocketInterface": [],
-  "envoy.config.bootstrap.v3.Bootstrap.StaticResources": ["listeners", "clusters"],
+  "envoy.config.bootstrap.v3.Bootstrap.StaticResources": ["listeners", "clusters", "secrets"],
   "envoy.config.bootstrap.v3.Watchdogs": "*",
   "envoy.config.bootstrap.v3.Watchdog": [
     "miss_timeout",

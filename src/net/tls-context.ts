@@ -14,6 +14,7 @@ import { type CompiledCertificate, compileCertificate } from "./tls/certificates
 import { agreedGroup, type ClientHello, takesEcdsa } from "./tls/client-hello.ts";
 import { dnsMatches } from "./tls/names.ts";
 import { type CompiledParameters, compileParameters } from "./tls/parameters.ts";
+import { findSecrets, honours as secretHonours } from "./tls/secrets.ts";
 import { ticketKeys } from "./tls/session-keys.ts";
 import { TlsStats } from "./tls/stats.ts";
 import { type CompiledValidation, compileValidation, noValidation } from "./tls/validation.ts";
@@ -21,6 +22,7 @@ import { type CompiledValidation, compileValidation, noValidation } from "./tls/
 const at = "envoy.extensions.transport_sockets.tls.v3.";
 
 export const honours: Honours = {
+  ...secretHonours,
   [`${at}DownstreamTlsContext`]: [
     "common_tls_context",
     "require_client_certificate",
@@ -31,11 +33,20 @@ export const honours: Honours = {
     "prefer_client_ciphers",
   ],
   [`${at}UpstreamTlsContext`]: ["common_tls_context", "sni", "auto_host_sni", "auto_sni_san_validation", "max_session_keys"],
-  [`${at}CommonTlsContext`]: ["tls_params", "tls_certificates", "validation_context", "alpn_protocols"],
+  [`${at}CommonTlsContext`]: [
+    "tls_params",
+    "tls_certificates",
+    "tls_certificate_sds_secret_configs",
+    "validation_context",
+    "validation_context_sds_secret_config",
+    "combined_validation_context",
+    "alpn_protocols",
+  ],
   [`${at}TlsParameters`]: ["tls_minimum_protocol_version", "tls_maximum_protocol_version", "cipher_suites", "ecdh_curves", "signature_algorithms"],
-  [`${at}TlsCertificate`]: ["certificate_chain", "private_key", "password"],
+  [`${at}TlsCertificate`]: ["certificate_chain", "private_key", "password", "watched_directory"],
   [`${at}CertificateValidationContext`]: [
     "trusted_ca",
+    "watched_directory",
     "system_root_certs",
     "verify_certificate_spki",
     "verify_certificate_hash",
@@ -54,24 +65,37 @@ interface Common {
   readonly certificates: readonly CompiledCertificate[];
   readonly validation: CompiledValidation;
   readonly alpn: readonly string[];
+  /** False: secrets have not come yet. */
+  readonly isReady: boolean;
+  /** Secrets come from a file that may change. */
+  readonly isDynamic: boolean;
 }
 
 function compileCommon(message: CommonTlsContext | undefined, side: "server" | "client", context: CompileContext): Common | undefined {
   const parameters = compileParameters(message?.tlsParams, side, context);
   const certificates: CompiledCertificate[] = [];
   let complete = true;
-  for (const certificate of message?.tlsCertificates ?? []) {
+  const secrets = findSecrets(message, context);
+  for (const certificate of secrets.certificates) {
     const compiled = compileCertificate(certificate, context);
     if (compiled === undefined) complete = false;
     else certificates.push(compiled);
   }
-  const validationType = message?.validationContextType;
-  const validation = validationType?.case === "validationContext" ? compileValidation(validationType.value, context) : noValidation;
+  const validation = secrets.validation === undefined ? noValidation : compileValidation(secrets.validation, context);
   for (const protocol of message?.alpnProtocols ?? []) {
     if (protocol.length === 0 || Buffer.byteLength(protocol) > 255)
       context.report(message as CommonTlsContext, "alpn_protocols", { code: "OR3804", text: "Invalid ALPN protocol string" });
   }
-  return complete ? { parameters, certificates, validation, alpn: message?.alpnProtocols ?? [] } : undefined;
+  const { isReady, isDynamic } = secrets;
+  return complete ? { parameters, certificates, validation, alpn: message?.alpnProtocols ?? [], isReady, isDynamic } : undefined;
+}
+
+/** What Envoy counts of contexts whose secrets come from elsewhere. One thread speaks for all. */
+function factoryStats(scope: StatsScope, isDynamic: boolean, context: CompileContext): { readonly notReady: (side: "downstream" | "upstream") => void } {
+  const updates = scope.counter("ssl_context_update_by_sds");
+  if (isDynamic && context.workerIndex === 0) updates.inc();
+  const counters = { downstream: scope.counter("downstream_context_secrets_not_ready"), upstream: scope.counter("upstream_context_secrets_not_ready") };
+  return { notReady: (side) => counters[side].inc() };
 }
 
 // ---- listeners ---------------------------------------------------------------------------------------------------------------------
@@ -80,9 +104,9 @@ export function compileDownstreamTls(message: DownstreamTlsContext, context: Com
   const common = message.commonTlsContext;
   const compiled = compileCommon(common, "server", context);
   if (compiled === undefined) return undefined;
-  if ((common?.tlsCertificates.length ?? 0) === 0) {
-    // Secrets from elsewhere are refused for themselves.
-    if ((common?.tlsCertificateSdsSecretConfigs.length ?? 0) > 0) return undefined;
+  const factory = factoryStats(listenerScope.scope("server_ssl_socket_factory."), compiled.isDynamic, context);
+  if (!compiled.isReady) return notReadyDownstream(() => factory.notReady("downstream"));
+  if (compiled.certificates.length === 0) {
     context.report(common ?? message, common === undefined ? "common_tls_context" : "tls_certificates", {
       code: "OR3805",
       text: "No TLS certificates found for server context",
@@ -116,6 +140,18 @@ export function compileDownstreamTls(message: DownstreamTlsContext, context: Com
     message.requireSni === true,
     new TlsStats(listenerScope),
   );
+}
+
+/** Until the secrets come no handshake succeeds. */
+function notReadyDownstream(count: () => void): DownstreamTransportSocket {
+  const tls: TLSSocketOptions = { isServer: true, secureContext: createSecureContext({}) };
+  return {
+    tls,
+    optionsFor() {
+      count();
+      return tls;
+    },
+  };
 }
 
 /** SSL_OP_NO_TICKET */
@@ -237,6 +273,17 @@ export function compileUpstreamTls(
   const compiled = compileCommon(message.commonTlsContext, "client", context);
   if (compiled === undefined) return undefined;
   const { certificates, parameters, validation, alpn } = compiled;
+  const factory = factoryStats(scope.clusterScope.scope("client_ssl_socket_factory."), compiled.isDynamic, context);
+  if (!compiled.isReady) {
+    // Nobody is trusted before it is known whom to trust.
+    return {
+      options() {
+        factory.notReady("upstream");
+        return { secureContext: createSecureContext({ ca: [] }), rejectUnauthorized: true };
+      },
+      accept: () => verifyFailed("secrets are not ready"),
+    };
+  }
   if (certificates.length > 1) {
     context.report(message.commonTlsContext as CommonTlsContext, "tls_certificates", {
       code: "OR3806",

@@ -31,7 +31,13 @@ export function adminServerOf(server: Server): AdminServer {
     get config(): AdminConfig {
       const prepared = server.prepared;
       if (prepared === undefined) throw new Error("no configuration is in force");
-      return { bootstrap: prepared.bootstrap, bootstrapLoadedAt: startedAt, updatedAt: server.lastUpdated, files: prepared.files };
+      return {
+        bootstrap: prepared.bootstrap,
+        bootstrapLoadedAt: startedAt,
+        updatedAt: server.lastUpdated,
+        files: prepared.files,
+        dynamicSecrets: server.dynamicSecrets,
+      };
     },
     get adminAddress() {
       return server.adminAddress;

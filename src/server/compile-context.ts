@@ -2,12 +2,12 @@
 import { closeSync, openSync, readFileSync } from "node:fs";
 import type { Finding, Origin } from "../config/finding.ts";
 import type { AnyMessage } from "../config/message.ts";
-import type { SdsSecretConfig, Secret } from "../config/schema/types/envoy.extensions.transport_sockets.tls.v3.d.ts";
 import { nearest } from "../config/nearest.ts";
+import type { SdsSecretConfig, Secret } from "../config/schema/types/envoy.extensions.transport_sockets.tls.v3.d.ts";
 import type { ClusterDefaults, CompileContext, Extension, ExtensionCategory, LogTarget, LogWriter } from "../extensions/extension.ts";
 import { extensionOfMessage } from "../extensions/registry.ts";
-import { secretKey } from "../net/tls/secrets.ts";
 import type { TimerWheel } from "../net/timer-wheel.ts";
+import { secretKey } from "../net/tls/secrets.ts";
 import type { OverloadState } from "../overload/thread-state.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { StatsStore } from "../stats/stats.ts";

@@ -4,7 +4,7 @@
  */
 import type { Options } from "../cli/options.ts";
 import type { Finding } from "../config/finding.ts";
-import { loadBootstrap, sortFindings } from "../config/load.ts";
+import { type LoadResult, loadBootstrap, sortFindings } from "../config/load.ts";
 import type { Bootstrap } from "../config/schema/types/envoy.config.bootstrap.v3.d.ts";
 import { checkSemantics } from "../config/semantic.ts";
 import { checkSupported } from "../config/supported.ts";
@@ -23,9 +23,13 @@ import { adminListenerMessage } from "./admin-listener.ts";
 import { checkBootstrapFields, clusterDefaults } from "./bootstrap-fields.ts";
 import { ValidatingContext } from "./compile-context.ts";
 import { collectMessageTypes, ExtensionSet } from "./extension-set.ts";
+import { type LoadedSecrets, loadSecrets } from "./secrets.ts";
 
 export interface Prepared {
   readonly bootstrap: Bootstrap;
+  /** What it was made from, to be made from again when secrets change. */
+  readonly loaded: LoadResult;
+  readonly secrets: LoadedSecrets;
   readonly extensions: ExtensionSet;
   readonly files: ReadonlyMap<string, Uint8Array>;
   readonly node: { readonly id: string; readonly cluster: string; readonly zone: string };
@@ -50,6 +54,11 @@ export async function prepare(options: Options): Promise<PrepareResult> {
     configYaml: options.configYaml || undefined,
     allowUnknownStatic: options.allowUnknownStaticFields,
   });
+  return prepareLoaded(loaded, options);
+}
+
+/** The same from a configuration that was read before: files that it names are read anew. */
+export async function prepareLoaded(loaded: LoadResult, options: Options): Promise<PrepareResult> {
   const findings: Finding[] = [...loaded.findings];
   if (loaded.bootstrap === undefined) return { prepared: undefined, findings };
   const bootstrap = loaded.bootstrap;
@@ -69,9 +78,15 @@ export async function prepare(options: Options): Promise<PrepareResult> {
   const node = { id: bootstrap.node?.id ?? "", cluster: bootstrap.node?.cluster ?? "", zone: bootstrap.node?.locality?.zone ?? "" };
   const headerPrefix = bootstrap.headerPrefix === "" ? "x-envoy" : bootstrap.headerPrefix;
   const clusters = bootstrap.staticResources?.clusters ?? [];
+  const secrets = loadSecrets(bootstrap);
+  for (const { secret } of secrets.dynamic)
+    findings.push(
+      ...checkSupported(secret, honours, () => undefined, { allowUnsupported: options.allowUnsupported, disabledExtensions: options.disabledExtensions }),
+    );
   const context = new ValidatingContext(
     {
       extensions,
+      secrets: secrets.byKey,
       stats: new StatsStore(),
       runtime,
       timers: new TimerWheel(),
@@ -99,7 +114,10 @@ export async function prepare(options: Options): Promise<PrepareResult> {
   const unique = sortFindings(dedupe(findings), [options.configPath]);
   const good = !unique.some((finding) => finding.severity === "error");
   const counts = { unknownFields: loaded.unknownFieldCount, deprecatedFields: loaded.deprecatedFields.length };
-  return { prepared: good ? { bootstrap, extensions, files: context.files, node, headerPrefix, overload, logFormat, ...counts } : undefined, findings: unique };
+  return {
+    prepared: good ? { bootstrap, loaded, secrets, extensions, files: context.files, node, headerPrefix, overload, logFormat, ...counts } : undefined,
+    findings: unique,
+  };
 }
 
 /** --service-node and siblings win over bootstrap.node, and user agent fields are ours. */

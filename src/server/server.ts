@@ -8,6 +8,7 @@ import { EventEmitter } from "node:events";
 import { existsSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
+import type { AdminConfig } from "../admin/server.ts";
 import type { Options } from "../cli/options.ts";
 import type { Finding } from "../config/finding.ts";
 import { fingerprint } from "../config/fingerprint.ts";
@@ -23,6 +24,7 @@ import { type Component, components, getLogger, type Level, type LogSink } from 
 import { LogFiles } from "../log/log-files.ts";
 import { formatAddress, parseAddressMessage } from "../net/address.ts";
 import { TimerWheel } from "../net/timer-wheel.ts";
+import { withSecrets } from "../net/tls/secrets.ts";
 import { shrinkHeap } from "../os/shrink-heap.ts";
 import { OverloadManager } from "../overload/manager.ts";
 import type { ActionName } from "../overload/names.ts";
@@ -41,7 +43,8 @@ import { clusterDefaults } from "./bootstrap-fields.ts";
 import { changesBetween, describeChanges } from "./changes.ts";
 import { ServingContext } from "./compile-context.ts";
 import { compileEventLoops, type EventLoopSettings, EventLoopWatch } from "./event-loop.ts";
-import { type Prepared, prepare } from "./prepare.ts";
+import { type Prepared, type PrepareResult, prepare, prepareLoaded } from "./prepare.ts";
+import { SecretStats, SecretWatch } from "./secrets.ts";
 import { WorkerLink } from "./worker-link.ts";
 
 const log = getLogger("main");
@@ -95,6 +98,8 @@ export class Server {
   #serverStats: ServerStats | undefined;
   #runtime = new RuntimeLayers(undefined);
   #clusters: MainClusters | undefined;
+  #secretStats: SecretStats | undefined;
+  readonly #secretWatch = new SecretWatch(() => this.#reloadSecrets());
   #workers: WorkerLink[] = [];
   #crashes: number[] = [];
   /** What each worker was last told to listen on, for its replacement. */
@@ -135,6 +140,10 @@ export class Server {
   }
   get runtime(): RuntimeLayers {
     return this.#runtime;
+  }
+  get dynamicSecrets(): AdminConfig["dynamicSecrets"] {
+    const at = this.#secretStats?.updatedAt;
+    return (this.#prepared?.secrets.dynamic ?? []).map((one) => ({ ...one, updatedAt: at?.get(one.key) ?? this.#lastUpdated }));
   }
   get clusters(): MainClusters | undefined {
     return this.#clusters;
@@ -216,6 +225,10 @@ export class Server {
           disabledExtensions: this.options.disabledExtensions,
         }),
     });
+    this.#secretStats = new SecretStats(this.stats, (name, value) => this.aggregate.setText(name, value));
+    this.#secretStats.took(prepared.secrets, undefined);
+    this.#secretWatch.watch(prepared.secrets.places);
+    this.onStop(() => this.#secretWatch.close());
     const context = this.#mainContext(prepared);
     this.#startSinks(prepared, context);
     for (const cluster of bootstrap.staticResources?.clusters ?? []) this.#clusters.add(compileCluster(cluster, context));
@@ -397,6 +410,7 @@ export class Server {
         clusterDefaults: clusterDefaults(prepared.bootstrap),
         clusters: { get: () => undefined },
         clusterNames: new Set((prepared.bootstrap.staticResources?.clusters ?? []).map((cluster) => cluster.name)),
+        secrets: prepared.secrets.byKey,
         node: prepared.node,
         headerPrefix: prepared.headerPrefix,
         options: {
@@ -424,6 +438,7 @@ export class Server {
       clusters: prepared.bootstrap.staticResources?.clusters ?? [],
       clusterDefaults: clusterDefaults(prepared.bootstrap),
       files: prepared.files,
+      secrets: prepared.secrets.byKey,
       node: prepared.node,
       headerPrefix: prepared.headerPrefix,
     };
@@ -615,11 +630,23 @@ export class Server {
     });
   }
 
-  async #reload(): Promise<string> {
+  /** Files with secrets have changed: what names them is compiled again, with the configuration as it was read before. */
+  #reloadSecrets(): void {
+    const run = (this.#reloading ?? Promise.resolve("")).then(async () => {
+      const before = this.#prepared;
+      if (before === undefined) return "";
+      const said = await this.#reload(() => prepareLoaded(before.loaded, this.options));
+      if (said.startsWith("error")) this.#secretStats?.refused(before.secrets);
+      return said;
+    });
+    this.#reloading = run.catch((error: unknown) => `error: ${String(error)}`);
+  }
+
+  async #reload(again: () => Promise<PrepareResult> = () => prepare(this.options)): Promise<string> {
     const before = this.#prepared;
     if (before === undefined || this.#stopping) return "error: the server is not running";
     const config = getLogger("config");
-    const { prepared, findings } = await prepare(this.options);
+    const { prepared, findings } = await again();
     if (prepared === undefined) {
       const errors = findings.filter((f) => f.severity === "error");
       for (const finding of errors)
@@ -629,7 +656,8 @@ export class Server {
     }
     const name = (x: { name: string }): string => x.name;
     const resources = (p: Prepared) => ({ listeners: p.bootstrap.staticResources?.listeners ?? [], clusters: p.bootstrap.staticResources?.clusters ?? [] });
-    const same = (a: object, b: object): boolean => fingerprint(a, before.files) === fingerprint(b, prepared.files);
+    const same = (a: object, b: object): boolean =>
+      fingerprint(a, before.files, withSecrets(before.secrets.byKey)) === fingerprint(b, prepared.files, withSecrets(prepared.secrets.byKey));
     const listeners = changesBetween(resources(before).listeners, resources(prepared).listeners, name, same);
     const clusters = changesBetween(resources(before).clusters, resources(prepared).clusters, name, same);
     const said = [...describeChanges("listeners", listeners, name), ...describeChanges("clusters", clusters, name)];
@@ -650,7 +678,10 @@ export class Server {
     ] as const;
     const restart = fixed.filter((field) => fingerprint(before.bootstrap[field]) !== fingerprint(prepared.bootstrap[field]));
     if (restart.length > 0) said.push(`not changed until a restart: ${restart.join(", ")}`);
+    this.#secretStats?.took(prepared.secrets, before.secrets);
+    this.#secretWatch.watch(prepared.secrets.places);
     if (said.length === 0) {
+      this.#prepared = prepared;
       config.info("reload: nothing changed");
       return "nothing changed";
     }

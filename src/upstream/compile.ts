@@ -1,4 +1,6 @@
 /** A Cluster message, compiled and checked. Pure: nothing is resolved or connected. */
+
+import { honours as fileHonours } from "../config/file-source.ts";
 import { durationMs, isMessage } from "../config/message.ts";
 import type { CircuitBreakers_Thresholds, Cluster } from "../config/schema/types/envoy.config.cluster.v3.d.ts";
 import type {
@@ -15,7 +17,6 @@ import { compileNameFormat, type H1Settings, h1Stats } from "../http/h1/settings
 import { parseAddressMessage } from "../net/address.ts";
 import type { KeepAlive } from "../net/socket-connection.ts";
 import type { StatsScope } from "../stats/stats.ts";
-import { honours as fileHonours } from "../xds/file-subscription.ts";
 import { aggregateCluster, honours as aggregateHonours, compileAggregate } from "./aggregate.ts";
 import { honours as balancerHonours, compileBalancer } from "./compile-balancer.ts";
 import { compileDns, dnsCluster, honours as dnsHonours } from "./compile-dns.ts";

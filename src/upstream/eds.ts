@@ -1,9 +1,11 @@
 /** EDS: the members of a cluster come as a ClusterLoadAssignment of their own. */
+
+import { compileFileSource } from "../config/file-source.ts";
 import type { Finding } from "../config/finding.ts";
 import type { Cluster } from "../config/schema/types/envoy.config.cluster.v3.d.ts";
 import type { ClusterLoadAssignment } from "../config/schema/types/envoy.config.endpoint.v3.d.ts";
 import type { CompileContext, Honours } from "../extensions/extension.ts";
-import { compileFileSource, type Resource } from "../xds/file-subscription.ts";
+import type { Resource } from "../xds/file-subscription.ts";
 import { compileEndpoints } from "./compile-endpoints.ts";
 import type { EdsSettings } from "./settings.ts";
 

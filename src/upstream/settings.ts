@@ -1,10 +1,12 @@
 /** A Cluster message, compiled: what pools and balancers of every thread share. */
+
+import type { FileSource } from "../config/file-source.ts";
 import type { JsonObject } from "../config/message.ts";
 import type { UpstreamTransportSocket } from "../extensions/extension.ts";
 import type { H1Settings } from "../http/h1/settings.ts";
 import type { KeepAlive } from "../net/socket-connection.ts";
 import type { StatsScope } from "../stats/stats.ts";
-import type { FileSource, Resource } from "../xds/file-subscription.ts";
+import type { Resource } from "../xds/file-subscription.ts";
 import type { HealthCheckSettings } from "./health/settings.ts";
 import type { HostData } from "./hosts.ts";
 import type { OutlierSettings } from "./outlier/settings.ts";

@@ -1,6 +1,7 @@
 /** What the main thread and a worker say to each other: plain data only. */
 import type { Cluster } from "../config/schema/types/envoy.config.cluster.v3.d.ts";
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
+import type { Secret } from "../config/schema/types/envoy.extensions.transport_sockets.tls.v3.d.ts";
 import type { ClusterDefaults } from "../extensions/extension.ts";
 import type { GlobalLimitSettings } from "../listener/global-limit.ts";
 import type { Component, Level, LogRecord } from "../log/log.ts";
@@ -19,6 +20,8 @@ export interface WorkerConfig {
   readonly clusterDefaults: ClusterDefaults;
   /** Contents of DataSource files by path, as the main thread read them. */
   readonly files: ReadonlyMap<string, Uint8Array>;
+  /** Secrets that TLS contexts name, by secretKey. */
+  readonly secrets: ReadonlyMap<string, Secret>;
   readonly node: { readonly id: string; readonly cluster: string; readonly zone: string };
   readonly headerPrefix: string;
 }

@@ -11,6 +11,7 @@ import { WorkerListener } from "../listener/listener.ts";
 import { getLogger, setLogSink } from "../log/log.ts";
 import { LogFiles } from "../log/log-files.ts";
 import { systemClock, TimerWheel } from "../net/timer-wheel.ts";
+import { withSecrets } from "../net/tls/secrets.ts";
 import { shrinkHeap } from "../os/shrink-heap.ts";
 import { OverloadState } from "../overload/thread-state.ts";
 import { type Runtime, RuntimeSnapshot } from "../runtime/runtime.ts";
@@ -233,6 +234,7 @@ export class WorkerCore {
         clusterDefaults: config.clusterDefaults,
         clusters: this.#clusters,
         clusterNames: new Set(config.clusters.map((cluster) => cluster.name)),
+        secrets: config.secrets,
         node: config.node,
         headerPrefix: config.headerPrefix,
         options: {
@@ -281,9 +283,9 @@ export class WorkerCore {
     const before = this.#config;
     const context = await this.#context(message.config);
     this.#config = message.config;
-    const oldClusters = new Map(before.clusters.map((cluster) => [cluster.name, fingerprint(cluster, before.files)]));
+    const oldClusters = new Map(before.clusters.map((cluster) => [cluster.name, fingerprint(cluster, before.files, withSecrets(before.secrets))]));
     for (const cluster of message.config.clusters) {
-      if (oldClusters.get(cluster.name) === fingerprint(cluster, message.config.files)) oldClusters.delete(cluster.name);
+      if (oldClusters.get(cluster.name) === fingerprint(cluster, message.config.files, withSecrets(message.config.secrets))) oldClusters.delete(cluster.name);
       else this.#clusters.add(compileCluster(cluster, context));
     }
     for (const update of message.hosts) this.#clusters.updateHosts(update);
@@ -292,7 +294,12 @@ export class WorkerCore {
     for (const listener of message.config.listeners) {
       kept.add(listener.name);
       const running = this.#listeners.get(listener.name);
-      if (running !== undefined && fingerprint(running.message, before.files) === fingerprint(listener, message.config.files)) continue;
+      if (
+        running !== undefined &&
+        fingerprint(running.message, before.files, withSecrets(before.secrets)) ===
+          fingerprint(listener, message.config.files, withSecrets(message.config.secrets))
+      )
+        continue;
       if (running !== undefined && fingerprint(running.message.address) === fingerprint(listener.address)) {
         running.listener.update(compileListener(listener, context));
         this.#listeners.set(listener.name, { message: listener, listener: running.listener });

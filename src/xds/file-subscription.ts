@@ -4,13 +4,12 @@
  *
  * A file that cannot be read leaves what was there and counts as update_failure; resources that are not wanted count as update_rejected.
  */
-import { existsSync, type FSWatcher, watch } from "node:fs";
+import { type FSWatcher, watch } from "node:fs";
 import { basename, dirname } from "node:path";
+import type { FileSource } from "../config/file-source.ts";
 import type { Finding, Origin } from "../config/finding.ts";
 import { loadMessage } from "../config/load.ts";
-import type { ConfigSource } from "../config/schema/types/envoy.config.core.v3.d.ts";
 import type { DiscoveryResponse } from "../config/schema/types/envoy.service.discovery.v3.d.ts";
-import type { CompileContext, Honours } from "../extensions/extension.ts";
 import { getLogger } from "../log/log.ts";
 import { hashBytes } from "../router/hash-policy.ts";
 import type { Counter, Gauge, Histogram, StatsScope } from "../stats/stats.ts";
@@ -19,52 +18,6 @@ const log = getLogger("config");
 
 /** A change settles for so long before the file is read: a new file may be filled after it was made. */
 const quietMs = 20;
-
-export const honours: Honours = {
-  "envoy.config.core.v3.ConfigSource": ["path", "path_config_source", "resource_api_version", "initial_fetch_timeout"],
-  "envoy.config.core.v3.PathConfigSource": ["path", "watched_directory"],
-  "envoy.config.core.v3.WatchedDirectory": "*",
-};
-
-/** Where a subscription reads. */
-export interface FileSource {
-  readonly path: string;
-  /** Anything moved into it is a reason to read again; undefined: only `path` itself. */
-  readonly watchedDirectory: string | undefined;
-}
-
-/** Undefined, with a finding, for sources that are not files. */
-export function compileFileSource(
-  owner: object,
-  field: string,
-  source: ConfigSource | undefined,
-  typeName: string,
-  context: CompileContext,
-): FileSource | undefined {
-  const { case: kind, value } = source?.configSourceSpecifier ?? { case: undefined };
-  if (source === undefined || (kind !== "path" && kind !== "pathConfigSource")) {
-    context.report(source ?? owner, source === undefined ? field : undefined, {
-      code: "OR4003",
-      text: `${field}: only path_config_source is supported`,
-      hint: "write the resources to a file and name it: path_config_source: { path: FILE }",
-    });
-    return undefined;
-  }
-  if (context.node.id === "" || context.node.cluster === "")
-    context.report(owner, field, {
-      code: "OR3041",
-      text: `type.googleapis.com/${typeName}: node 'id' and 'cluster' are required. Set it either in 'node' config or via --service-node and --service-cluster options.`,
-      hint: "add node: { id: ..., cluster: ... } to the bootstrap",
-    });
-  const path = kind === "path" ? value : value.path;
-  if (context.validating && !existsSync(path))
-    context.report(kind === "path" ? source : value, "path", {
-      code: "OR5001",
-      text: `paths must refer to an existing path in the system: '${path}' does not exist`,
-      hint: "its content may change at any time, but it has to be there",
-    });
-  return { path, watchedDirectory: kind === "pathConfigSource" ? value.watchedDirectory?.path : undefined };
-}
 
 /** One resource as it came. */
 export interface Resource {
@@ -143,41 +96,54 @@ export class FileSubscription {
     const { source, typeName, scope } = this.#options;
     const began = performance.now();
     this.#attempt.inc();
-    const loaded = loadMessage<DiscoveryResponse>({ kind: "file", path: source.path }, "envoy.service.discovery.v3.DiscoveryResponse", {
-      unknownFields: "warn",
-    });
-    const response = loaded.message;
-    if (response === undefined) {
+    const read = readResources(source.path, typeName);
+    if (read.kind === "unreadable") {
       this.#failure.inc();
-      log.warning(`Filesystem config update failure: in ${source.path}, ${describe(loaded.findings)}`);
+      log.warning(`Filesystem config update failure: in ${source.path}, ${read.why}`);
       this.#options.onFailure?.();
       return;
     }
     try {
-      const errors = loaded.findings.filter(({ severity }) => severity === "error");
-      if (errors.length > 0) throw new Error(describe(errors));
-      const resources = response.resources.map((message) => {
-        if (message.$typeName !== typeName) throw new Error(`Unable to unpack as ${typeName}: ${message.$typeName}`);
-        return { name: nameOf(message), message, locate: loaded.locate };
-      });
+      if (read.kind === "refused") throw new Error(read.why);
+      const { resources } = read;
       const unsupported = resources
-        .flatMap(({ message }) => this.#options.check?.(message, loaded.locate) ?? [])
+        .flatMap(({ message, locate }) => this.#options.check?.(message, locate) ?? [])
         .filter(({ severity }) => severity === "error");
       if (unsupported.length > 0) throw new Error(describe(unsupported));
-      this.#options.accept(resources, response.versionInfo);
+      this.#options.accept(resources, read.version);
     } catch (error) {
       this.#rejected.inc();
       log.warning(`Filesystem config update rejected: ${(error as Error).message}`);
       this.#options.onFailure?.();
       return;
     }
-    for (const finding of loaded.findings) log.warning(describe([finding]));
+    for (const warning of read.warnings) log.warning(warning);
     this.#success.inc();
     this.#time.set(Date.now());
-    this.#version.set(Number(hashBytes(Buffer.from(response.versionInfo).toString("latin1"))));
-    this.#options.setText?.(`${scope.prefix}version_text`, response.versionInfo);
+    this.#version.set(Number(hashBytes(Buffer.from(read.version).toString("latin1"))));
+    this.#options.setText?.(`${scope.prefix}version_text`, read.version);
     this.#duration.record(performance.now() - began);
   }
+}
+
+export type ReadResources =
+  /** No DiscoveryResponse. */
+  | { readonly kind: "unreadable"; readonly why: string }
+  /** One with mistakes, or with resources of another type. */
+  | { readonly kind: "refused"; readonly why: string }
+  | { readonly kind: "resources"; readonly resources: readonly Resource[]; readonly version: string; readonly warnings: readonly string[] };
+
+/** Reads a file with a DiscoveryResponse. Unknown fields are let pass with a warning, as with all that comes while running. */
+export function readResources(path: string, typeName: string): ReadResources {
+  const loaded = loadMessage<DiscoveryResponse>({ kind: "file", path }, "envoy.service.discovery.v3.DiscoveryResponse", { unknownFields: "warn" });
+  const response = loaded.message;
+  if (response === undefined) return { kind: "unreadable", why: describe(loaded.findings) };
+  const errors = loaded.findings.filter(({ severity }) => severity === "error");
+  if (errors.length > 0) return { kind: "refused", why: describe(errors) };
+  const other = response.resources.find((message) => message.$typeName !== typeName);
+  if (other !== undefined) return { kind: "refused", why: `Unable to unpack as ${typeName}: ${other.$typeName}` };
+  const resources = response.resources.map((message) => ({ name: nameOf(message), message, locate: loaded.locate }));
+  return { kind: "resources", resources, version: response.versionInfo, warnings: loaded.findings.map((finding) => describe([finding])) };
 }
 
 function nameOf(message: { readonly $typeName: string }): string {

@@ -37,7 +37,9 @@ function tlsContexts(server: AdminServer): CommonTlsContext[] {
 }
 
 function certificatesOf(context: CommonTlsContext, config: AdminConfig): { ca_cert: object[]; cert_chain: object[] } {
-  const secrets = new Map<string, Secret>((config.bootstrap.staticResources?.secrets ?? []).map((secret) => [secret.name, secret]));
+  const secrets = new Map<string, Secret>(
+    [...(config.bootstrap.staticResources?.secrets ?? []), ...config.dynamicSecrets.map(({ secret }) => secret)].map((secret) => [secret.name, secret]),
+  );
   const chains: TlsCertificate[] = [...context.tlsCertificates];
   for (const { name } of context.tlsCertificateSdsSecretConfigs) {
     const type = secrets.get(name)?.type;
