@@ -6,7 +6,7 @@ import type { Bootstrap } from "../config/schema/types/envoy.config.bootstrap.v3
 import { type BucketRule, compileBuckets, defaultBounds } from "./buckets.ts";
 import { Distribution } from "./log-linear.ts";
 import type { StatsPicture } from "./sinks/sink.ts";
-import type { HistogramUnit, KeptValues, StatKind, StatsListener } from "./stats.ts";
+import { type HistogramUnit, type KeptValues, maxKeptValues, type StatKind, type StatsListener } from "./stats.ts";
 import { compileTags, type TagRules } from "./tags.ts";
 
 /** How a thread's store is tied in. */
@@ -93,7 +93,7 @@ export class StatsAggregate {
   readonly #histograms = new Map<string, Merged>();
   #sortedScalars: readonly Scalar[] | undefined = undefined;
   #sortedHistograms: readonly Merged[] | undefined = undefined;
-  #kept: StatsPicture["histograms"][number][] = [];
+  #kept = new Map<string, { readonly name: string; readonly unit: HistogramUnit; values: readonly number[]; seen: number }>();
   #tags: TagRules = compileTags(undefined, []);
   #buckets: readonly BucketRule[] = [];
 
@@ -116,7 +116,7 @@ export class StatsAggregate {
       recordHistograms: (batch) => {
         for (const [name, unit, bins, kept] of batch) {
           this.#histogram(name, unit).pending.add(bins);
-          if (kept !== undefined && kept.seen > 0) this.#kept.push({ name, unit, ...kept });
+          if (kept !== undefined && kept.seen > 0) this.#keep(name, unit, kept);
         }
       },
       detach: () => {
@@ -213,9 +213,20 @@ export class StatsAggregate {
         scalar.pictured = value;
       }
     }
-    const histograms = this.#kept;
-    this.#kept = [];
+    const histograms = [...this.#kept.values()];
+    this.#kept.clear();
     return { counters, gauges, histograms, tagged: (name) => this.#tags.extract(name) };
+  }
+
+  /** Until the next picture, which may be long in coming (stats_flush_on_admin): so only so many are kept. */
+  #keep(name: string, unit: HistogramUnit, { values, seen }: KeptValues): void {
+    const before = this.#kept.get(name);
+    if (before === undefined) {
+      this.#kept.set(name, { name, unit, values, seen });
+      return;
+    }
+    before.seen += seen;
+    before.values = sampleOf([...before.values, ...values], maxMergedValues);
   }
 
   #scalar(name: string, kind: Exclude<StatKind, "histogram">): Scalar {
@@ -238,6 +249,20 @@ export class StatsAggregate {
     }
     return histogram;
   }
+}
+
+/** Of one histogram, all threads and flushes together. */
+const maxMergedValues = 4 * maxKeptValues;
+
+/** At most so many of the values, each as likely as any other; reorders them. */
+function sampleOf(values: number[], most: number): number[] {
+  if (values.length <= most) return values;
+  for (let i = 0; i < most; i++) {
+    const j = i + Math.floor(Math.random() * (values.length - i));
+    [values[i], values[j]] = [values[j], values[i]];
+  }
+  values.length = most;
+  return values;
 }
 
 function byName(a: { readonly name: string }, b: { readonly name: string }): number {

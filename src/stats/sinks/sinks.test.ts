@@ -102,6 +102,15 @@ test("of very many values a sample is kept, and said to be one", () => {
   assert.ok(kept.values.some((value) => value >= maxKeptValues));
 });
 
+test("values wait for a picture that nobody asks for, but not for ever", () => {
+  const aggregate = new StatsAggregate();
+  const link = aggregate.attach("worker_0");
+  const values = new Array(maxKeptValues).fill(1);
+  for (let i = 0; i < 10; i++) link.recordHistograms([["time", "ms", [], { values, seen: maxKeptValues * 2 }]]);
+  const [kept, ...others] = aggregate.takePicture().histograms;
+  assert.deepEqual([kept.values.length, kept.seen, others.length], [4 * maxKeptValues, 20 * maxKeptValues, 0]);
+});
+
 test("over UDP", async (t) => {
   const receiver = createSocket("udp4");
   receiver.bind(0, "127.0.0.1");
