@@ -32,6 +32,15 @@ const NEWLINE = 0x0a;
 const EARLY_BYTES = 2000;
 /** Of a finished file's name: `@` and the stamp. */
 const MIN_OLD_NAME = 25;
+/** A time that exists; seconds from 2^63 on are reserved. */
+const STAMP = /^@[0-7][0-9a-f]{15}[0-3][0-9a-f]{7}/;
+
+/** A nanosecond later. */
+function following(label: string): string {
+  const nanoseconds = Number.parseInt(label.slice(17), 16) + 1;
+  if (nanoseconds < 1_000_000_000) return `${label.slice(0, 17)}${nanoseconds.toString(16).padStart(8, "0")}`;
+  return `@${(BigInt(`0x${label.slice(1, 17)}`) + 1n).toString(16).padStart(16, "0")}00000000`;
+}
 
 export interface LogSettings {
   readonly maxBytes: number;
@@ -53,6 +62,8 @@ export class LogDirectory {
   #current = -1;
   #inode = 0n;
   #bytes = 0;
+  /** The greatest stamp of a finished file; undefined before the directory has been read for it. */
+  #newest: string | undefined;
   /** What is to be written, in order. */
   #buffer = Buffer.allocUnsafe(65536);
   #length = 0;
@@ -128,6 +139,8 @@ export class LogDirectory {
     const current = this.#stat("current");
     try {
       if (current !== undefined && (current.mode & 0o100) !== 0) {
+        // No crash leaves this beside a clean file; the next rotation would put its own in the place of it.
+        this.#finish("previous", "u");
         this.#openCurrent();
         this.#bytes = fstatSync(this.#current).size;
         fchmodSync(this.#current, 0o644);
@@ -180,7 +193,7 @@ export class LogDirectory {
       untilDone(`unable to link to ${this.#name}/${file}`, () => {
         for (;;) {
           try {
-            linkSync(this.#path(file), this.#path(`${stamp()}.${code}`));
+            linkSync(this.#path(file), this.#path(`${this.#nextStamp()}.${code}`));
             return;
           } catch (error) {
             if (errorCode(error) !== "EEXIST") throw error;
@@ -192,9 +205,26 @@ export class LogDirectory {
     this.#prune();
   }
 
-  #prune(): void {
+  /**
+   * The time, or a nanosecond after the newest file there is: a clock that was set back would make the newest file look like the oldest, which is the
+   * one that is removed.
+   */
+  #nextStamp(): string {
+    this.#newest ??= this.#oldNames()
+      .filter((name) => STAMP.test(name))
+      .reduce((greatest, name) => (name > greatest ? name.slice(0, MIN_OLD_NAME) : greatest), "");
+    const time = stamp();
+    this.#newest = time > this.#newest ? time : following(this.#newest);
+    return this.#newest;
+  }
+
+  #oldNames(): string[] {
     const names = untilDone(`unable to read directory ${this.#name}`, () => readdirSync(this.#directory.base));
-    const old = names.filter((name) => name.startsWith("@") && name.length >= MIN_OLD_NAME).sort();
+    return names.filter((name) => name.startsWith("@") && name.length >= MIN_OLD_NAME);
+  }
+
+  #prune(): void {
+    const old = this.#oldNames().sort();
     while (old.length >= this.#settings.maxFiles) this.#remove(old.shift() as string);
   }
 

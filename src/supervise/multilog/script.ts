@@ -2,9 +2,9 @@
 import { openSync, writeSync } from "node:fs";
 import { complain } from "../messages.ts";
 import { SuperviseError } from "../status-files.ts";
-import { stamp } from "../tai64n.ts";
 import { LogDirectory } from "./log-directory.ts";
 import { matches } from "./pattern.ts";
+import { STAMP_BYTES, StampWriter } from "./stamp-writer.ts";
 import { StandardOutput } from "./standard-output.ts";
 import { untilDone } from "./trouble.ts";
 
@@ -15,7 +15,8 @@ const STDERR_BYTES = 200;
 const STATUS_BYTES = 1001;
 const READ_BYTES = 65536;
 const MIN_FEED_BYTES = 2048;
-const STAMP_BYTES = 26;
+/** Stamped lines gather here before they go to the logs. */
+const GATHER_BYTES = 65536;
 
 const MIN_SIZE = 4096;
 const MAX_SIZE = 16_777_215;
@@ -43,6 +44,10 @@ export class Script {
   readonly #stamps: boolean;
   /** Every line goes to every log, unchanged. */
   readonly #isPlain: boolean;
+  /** The same but for its stamp. */
+  readonly #isStamped: boolean;
+  readonly #stamp = new StampWriter();
+  readonly #gathered: Buffer = Buffer.alloc(0);
   /** The start of the line that is being read, stamp included. */
   readonly #head = Buffer.allocUnsafe(SEEN_BYTES + 1);
   #headLength = 0;
@@ -101,7 +106,10 @@ export class Script {
         default: // `t` counts at the very front only; anything else means nothing
       }
     }
-    this.#isPlain = !this.#stamps && this.#actions.every((action) => action.kind === "log" && action.log instanceof LogDirectory);
+    const isAll = this.#actions.every((action) => action.kind === "log" && action.log instanceof LogDirectory);
+    this.#isPlain = isAll && !this.#stamps;
+    this.#isStamped = isAll && this.#stamps;
+    if (this.#isStamped) this.#gathered = Buffer.allocUnsafe(GATHER_BYTES);
   }
 
   get isInLine(): boolean {
@@ -163,6 +171,8 @@ export class Script {
     if (this.#isPlain) {
       for (const log of this.#logs) log.append(bytes, 0, bytes.length);
       if (bytes.length > 0) this.#isInLine = bytes[bytes.length - 1] !== NEWLINE;
+    } else if (this.#isStamped) {
+      this.#stampAll(bytes);
     } else {
       let from = 0;
       while (from < bytes.length) {
@@ -176,11 +186,38 @@ export class Script {
     for (const log of this.#logs) log.flush();
   }
 
+  /** Byte by byte, since a call for each line would cost more than the bytes of one that is short. */
+  #stampAll(bytes: Buffer): void {
+    const out = this.#gathered;
+    const length = bytes.length;
+    let isInLine = this.#isInLine;
+    let at = 0;
+    for (let from = 0; from < length; ) {
+      if (out.length - at < STAMP_BYTES + 1) {
+        for (const log of this.#logs) log.append(out, 0, at);
+        at = 0;
+      }
+      if (!isInLine) at = this.#stamp.write(out, at);
+      isInLine = true;
+      const end = Math.min(length, from + out.length - at);
+      while (from < end) {
+        const byte = bytes[from++];
+        out[at++] = byte;
+        if (byte === NEWLINE) {
+          isInLine = false;
+          break;
+        }
+      }
+    }
+    this.#isInLine = isInLine;
+    for (const log of this.#logs) log.append(out, 0, at);
+  }
+
   /** A part of a line, without its newline. */
   #take(bytes: Buffer, start: number, end: number): void {
     if (!this.#isInLine) {
       this.#isInLine = true;
-      this.#headLength = this.#stamps ? this.#head.write(`${stamp()} `, 0, STAMP_BYTES, "latin1") : 0;
+      this.#headLength = this.#stamps ? this.#stamp.write(this.#head, 0) : 0;
     }
     let from = start;
     if (this.#decided === undefined) {
