@@ -25,6 +25,8 @@ export const FLAGS: readonly VerbFlag[] = [
   { name: "web-root", help: "the web server's image runs as root" },
   { name: "output", short: "o", value: "DIR", help: "one file each in this folder (default: all to standard output)" },
 ];
+/** Of a ConfigMap with all its data: 1 MiB, less some room for the rest of it. */
+const MOST_CONFIG_BYTES = 1_040_000;
 const USAGE = "usage: outrider k8s --image IMAGE [--name NAME] [--port PORT] [--config FILE] [...]\n";
 
 export async function k8s(argv: string[]): Promise<number> {
@@ -70,6 +72,9 @@ export async function k8s(argv: string[]): Promise<number> {
       return fail(`cannot read ${path}: ${(error as NodeJS.ErrnoException).code ?? (error as Error).message}`);
     }
     if (!/\.ya?ml$/.test(path)) return fail(`--config ${path}: a YAML file is needed (JSON is YAML, too: rename it)`);
+    const bytes = Buffer.byteLength(config);
+    if (bytes > MOST_CONFIG_BYTES)
+      return fail(`--config ${path}: ${bytes} bytes; a ConfigMap takes 1 MiB (move routes or clusters to files for RDS or CDS, in a ConfigMap of their own)`);
   }
   const options = typeof path === "string" ? { configPath: path } : { configYaml: config };
   const { prepared, findings } = await prepare({ ...defaultOptions(), ...options });

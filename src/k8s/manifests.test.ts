@@ -1,11 +1,15 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
+import { start } from "../api.ts";
+import { probeConfig } from "./sidecar-config.ts";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const outrider = join(root, "bin/outrider");
@@ -16,6 +20,8 @@ interface Container {
   readonly name: string;
   readonly args: readonly string[];
   readonly ports: readonly { readonly name: string; readonly containerPort: number }[];
+  readonly lifecycle: { readonly preStop: { readonly sleep?: { readonly seconds: number }; readonly exec?: { readonly command: readonly string[] } } };
+  readonly livenessProbe?: { readonly httpGet: { readonly path: string } };
 }
 interface Deployment {
   readonly metadata: { readonly namespace?: string };
@@ -23,7 +29,11 @@ interface Deployment {
     readonly replicas: number;
     readonly template: {
       readonly metadata: object;
-      readonly spec: { readonly initContainers: readonly Container[]; readonly containers: readonly Container[] };
+      readonly spec: {
+        readonly terminationGracePeriodSeconds: number;
+        readonly initContainers: readonly Container[];
+        readonly containers: readonly Container[];
+      };
     };
   };
 }
@@ -41,6 +51,15 @@ function refused(...args: string[]): string {
   const { status, stdout, stderr } = spawnSync(outrider, ["k8s", ...args], { encoding: "utf8" });
   assert.deepEqual([status, stdout], [1, ""], args.join(" "));
   return stderr;
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
 }
 
 /** Python's kubernetes-validate brings the schemas of all versions; .ci/run installs it. */
@@ -111,6 +130,40 @@ test("the configuration goes in as it is, and the proxy takes it with what is me
   const { status, stderr } = spawnSync(outrider, [...args, "--mode", "validate"], { encoding: "utf8" });
   assert.equal(status, 0, stderr);
   assert.match(args.join(" "), /"port_value":19001/, "probes ask the admin interface where it is");
+  assert.match((proxy.lifecycle.preStop.exec?.command ?? []).join(" "), /drain --admin 127\.0\.0\.1:19001 /, "and so does the hook at its end");
+});
+
+test("at a pod's end, when all hooks begin at once, the proxy listens on for a while and the web server outlives what is in flight", () => {
+  const { spec } = (generate()["deployment.yaml"] as Deployment).spec.template;
+  const command = spec.initContainers[0].lifecycle.preStop.exec?.command ?? [];
+  const seconds = (flag: string): number => Number(command[command.indexOf(flag) + 1]);
+  const sleep = spec.containers[0].lifecycle.preStop.sleep?.seconds ?? 0;
+  assert.ok(seconds("--grace") >= 5, "load balancers need time to hear of it");
+  assert.ok(sleep >= seconds("--timeout") && seconds("--timeout") > seconds("--grace"));
+  assert.ok(spec.terminationGracePeriodSeconds > sleep);
+});
+
+test("the proxy's own port for probes answers what it should, and keeps to itself what it should", async () => {
+  const admin = { address: "127.0.0.1", port: await freePort() };
+  const config = JSON.parse(JSON.stringify(probeConfig(admin)).replace('"0.0.0.0","port_value":9902', '"127.0.0.1","port_value":0')) as object;
+  const proxy = await start({ config: { ...config, admin: { address: { socket_address: { address: admin.address, port_value: admin.port } } } } });
+  try {
+    const get = async (path: string): Promise<number> => (await fetch(`http://${proxy.address("outrider_probe")}${path}`)).status;
+    assert.deepEqual([await get("/ready"), await get("/live"), await get("/stats/prometheus")], [200, 200, 200]);
+    for (const path of ["/", "/quitquitquit", "/config_dump", "/stats", "/live/x"]) assert.equal(await get(path), 404, path);
+  } finally {
+    await proxy.stop();
+  }
+});
+
+test("ports that need a privilege get it, for the pod's network only", () => {
+  const privileged = join(scratch, "privileged.yaml");
+  writeFileSync(privileged, readFileSync(configuration, "utf8").replace("7002", "443"));
+  assert.match(
+    JSON.stringify(generate("--config", privileged)["deployment.yaml"]),
+    /"sysctls":\[\{"name":"net.ipv4.ip_unprivileged_port_start","value":"0"\}\]/,
+  );
+  assert.doesNotMatch(JSON.stringify(generate()["deployment.yaml"]), /sysctls/);
 });
 
 test("what cannot work is refused before it is applied", () => {
@@ -122,6 +175,8 @@ test("what cannot work is refused before it is applied", () => {
   const broken = join(scratch, "broken.yaml");
   writeFileSync(broken, "static_resources: { listener: [] }\n");
   assert.match(refused("--image", "shop", "--config", broken), /unknown field "listener".*\n *--> .*broken.yaml:1:/);
+  writeFileSync(broken, `# ${"x".repeat(1 << 20)}\nstatic_resources: {}\n`);
+  assert.match(refused("--image", "shop", "--config", broken), /1048600 bytes; a ConfigMap takes 1 MiB/);
   writeFileSync(broken, "static_resources: {}\n");
   assert.match(refused("--image", "shop", "--config", broken), /no listener that is reachable from outside/);
 });

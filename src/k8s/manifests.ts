@@ -2,7 +2,7 @@
  * Manifests for a web server with Outrider beside it as a native sidecar (an init container that is always restarted: Kubernetes 1.29). Pure: objects in,
  * objects out. docs/containers.md says why each part is there.
  */
-import { type AdminAddress, PROBE_PORT, probeConfig } from "./sidecar-config.ts";
+import { type AdminAddress, adminWithinPod, PROBE_PORT, probeConfig } from "./sidecar-config.ts";
 
 export interface ManifestOptions {
   /** A DNS label; everything is called so. */
@@ -33,13 +33,20 @@ export interface Manifest {
 }
 
 const METRICS_PATH = "/stats/prometheus";
-/** Load balancers hear of a pod's end while it still serves; the web server waits for them, then the proxy for what is in flight. */
+/**
+ * At a pod's end the preStop hooks of all its containers begin at once, a sidecar's as well: only TERM waits for its turn. So the proxy's hook gives load
+ * balancers this time to hear of the end before it stops listening, then waits for what is in flight; and the web server's lasts as long as both, since
+ * until then there may be requests on their way to it.
+ */
 const NOTICE_SECONDS = 10;
 const DRAIN_SECONDS = 20;
+/** For the web server to end after TERM, then the proxy. */
 const SPARE_SECONDS = 10;
 /** Of the image; any other that is not root does as well. */
 const USER = 10001;
 const CONFIG_FOLDER = "/etc/outrider";
+/** Ports below need a privilege. */
+const FIRST_FREE_PORT = 1024;
 
 export function manifests(options: ManifestOptions, probe: string): Manifest[] {
   const { name, namespace } = options;
@@ -94,11 +101,21 @@ export function probeArgument(options: Pick<ManifestOptions, "admin">): string {
   return JSON.stringify(probeConfig(options.admin));
 }
 
+function drainCommand(options: ManifestOptions): string[] {
+  const { address, port } = adminWithinPod(options.admin);
+  const admin = `${address.includes(":") ? `[${address}]` : address}:${port}`;
+  return ["outrider", "drain", "--admin", admin, "--grace", String(NOTICE_SECONDS), "--timeout", String(NOTICE_SECONDS + DRAIN_SECONDS)];
+}
+
 function podSpec(options: ManifestOptions, probe: string): object {
   const locked = { allowPrivilegeEscalation: false, capabilities: { drop: ["ALL"] } };
   return {
     terminationGracePeriodSeconds: NOTICE_SECONDS + DRAIN_SECONDS + SPARE_SECONDS,
-    securityContext: { seccompProfile: { type: "RuntimeDefault" } },
+    securityContext: {
+      seccompProfile: { type: "RuntimeDefault" },
+      // For the pod's network only; one of the settings that Kubernetes counts as safe.
+      ...(options.ingressPorts.some(({ port }) => port < FIRST_FREE_PORT) && { sysctls: [{ name: "net.ipv4.ip_unprivileged_port_start", value: "0" }] }),
+    },
     automountServiceAccountToken: false,
     initContainers: [
       {
@@ -111,9 +128,9 @@ function podSpec(options: ManifestOptions, probe: string): object {
         ports: [...options.ingressPorts.map(({ name, port }) => ({ name, containerPort: port })), { name: "probe", containerPort: PROBE_PORT }],
         startupProbe: { httpGet: { path: "/ready", port: "probe" }, periodSeconds: 1, failureThreshold: 60 },
         readinessProbe: { httpGet: { path: "/ready", port: "probe" }, periodSeconds: 5, failureThreshold: 2 },
-        // A proxy that drains says that it is not ready: only one that has been silent for a minute is dead.
-        livenessProbe: { httpGet: { path: "/ready", port: "probe" }, periodSeconds: 10, timeoutSeconds: 3, failureThreshold: 6 },
-        lifecycle: { preStop: { exec: { command: ["outrider", "drain", "--grace", "0", "--timeout", String(DRAIN_SECONDS)] } } },
+        // Not /ready: a proxy that was taken out of service on purpose is not dead. One that has been silent for a minute is.
+        livenessProbe: { httpGet: { path: "/live", port: "probe" }, periodSeconds: 10, timeoutSeconds: 3, failureThreshold: 6 },
+        lifecycle: { preStop: { exec: { command: drainCommand(options) } } },
         resources: { requests: { cpu: "100m", memory: "96Mi" }, limits: { memory: "256Mi" } },
         securityContext: { ...locked, runAsNonRoot: true, runAsUser: USER, runAsGroup: USER, readOnlyRootFilesystem: true },
         volumeMounts: [
@@ -128,8 +145,7 @@ function podSpec(options: ManifestOptions, probe: string): object {
         image: options.image,
         ports: [{ name: "web", containerPort: options.webPort }],
         readinessProbe: { tcpSocket: { port: "web" }, periodSeconds: 5 },
-        // New requests come until load balancers have heard of the end.
-        lifecycle: { preStop: { sleep: { seconds: NOTICE_SECONDS } } },
+        lifecycle: { preStop: { sleep: { seconds: NOTICE_SECONDS + DRAIN_SECONDS } } },
         resources: { requests: { cpu: "100m", memory: "64Mi" } },
         securityContext: { ...locked, ...(!options.webRoot && { runAsNonRoot: true }) },
       },

@@ -21,16 +21,23 @@ function cluster(name: string, address: string, port: number): object {
   };
 }
 
+/** Where the proxy's own container reaches the admin interface. */
+export function adminWithinPod(admin: AdminAddress | undefined): AdminAddress {
+  return { address: reachable(admin?.address ?? "127.0.0.1"), port: admin?.port ?? ADMIN_PORT };
+}
+
 /**
- * Merged over the configuration by --config-yaml: a listener that answers /ready and /stats/prometheus and nothing else. Kubelet and Prometheus come
- * from outside the pod, and the admin interface, which can stop the proxy, stays on loopback.
+ * Merged over the configuration by --config-yaml: a listener that answers /ready, /live and /stats/prometheus and nothing else. Kubelet and Prometheus
+ * come from outside the pod, and the admin interface, which can stop the proxy, stays on loopback.
  */
 export function probeConfig(admin: AdminAddress | undefined): object {
-  const at = { address: reachable(admin?.address ?? "127.0.0.1"), port: admin?.port ?? ADMIN_PORT };
-  const route = (path: string): object => ({
+  const at = adminWithinPod(admin);
+  const route = (path: string, page = path): object => ({
     match: { path, headers: [{ name: ":method", string_match: { exact: "GET" } }] },
-    route: { cluster: "outrider_admin", host_rewrite_literal: `127.0.0.1:${at.port}` },
+    route: { cluster: "outrider_admin", host_rewrite_literal: `127.0.0.1:${at.port}`, ...(page !== path && { prefix_rewrite: page }) },
   });
+  // /ready says no while it drains, too. This page passes a worker and the main thread, and says yes as long as both work.
+  const routes = [route("/ready"), route("/live", "/hot_restart_version"), route("/stats/prometheus")];
   return {
     ...(admin === undefined && { admin: { address: socketAddress(at.address, at.port) } }),
     static_resources: {
@@ -48,7 +55,7 @@ export function probeConfig(admin: AdminAddress | undefined): object {
                     stat_prefix: "outrider_probe",
                     request_headers_timeout: "5s",
                     stream_idle_timeout: "15s",
-                    route_config: { virtual_hosts: [{ name: "probe", domains: ["*"], routes: ["/ready", "/stats/prometheus"].map(route) }] },
+                    route_config: { virtual_hosts: [{ name: "probe", domains: ["*"], routes }] },
                     http_filters: [ROUTER],
                   },
                 },
