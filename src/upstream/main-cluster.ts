@@ -370,10 +370,13 @@ export class MainCluster {
     return [gone, fresh];
   }
 
-  /** Nobody gets traffic before the first check is passed. */
+  /** A new host gets no traffic before it passes its first check. */
   #flagsOfNew(host: HostData): number {
+    const { discovery, ignoreNewUntilChecked } = this.settings;
     if (this.#checks === undefined || host.isNotChecked === true) return 0;
-    const waits = this.settings.ignoreNewUntilChecked && this.settings.discovery !== "static";
+    // As with Envoy, a logical host and an original destination are believed until they fail.
+    if (discovery === "logical_dns" || discovery === "original_dst") return 0;
+    const waits = ignoreNewUntilChecked && discovery !== "static";
     return healthFlags.failed_active_hc | (waits ? healthFlags.pending_active_hc : 0);
   }
 

@@ -209,6 +209,16 @@ test("a host that DNS drops stays while it passes its checks, and goes with the 
   assert.equal(bed.timers.armed, 0);
 });
 
+test("a logical host is believed until it fails", async () => {
+  const bed = new Bed();
+  bed.answer = { ips: ["127.0.0.1"], ttl: undefined };
+  bed.add(dns({ type: "LOGICAL_DNS" }));
+  await bed.pass(10);
+  assert.deepEqual([bed.flags(), bed.clusters.unready()], [["80"], ["service"]]);
+  bed.bad(80);
+  assert.deepEqual([bed.flags(), bed.clusters.unready()], [["80 failed_active_hc"], []]);
+});
+
 test("ignore_health_on_host_removal drops it at once", async () => {
   const bed = new Bed();
   bed.answer = { ips: ["127.0.0.1"], ttl: undefined };

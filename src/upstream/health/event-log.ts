@@ -16,13 +16,15 @@ export class HealthEventLog {
   readonly #cluster: string;
   readonly #checker: string;
   readonly #wall: () => number;
+  readonly #printsEmptyMetadata: boolean;
 
-  /** `checker`: "HTTP", "TCP". `wall`: milliseconds since 1970. */
-  constructor(writers: readonly LogWriter[], cluster: string, checker: string, wall: () => number) {
+  /** `checker`: "HTTP", "TCP". `wall`: milliseconds since 1970. `printsEmptyMetadata`: hosts that come from DNS have metadata, be it empty. */
+  constructor(writers: readonly LogWriter[], cluster: string, checker: string, printsEmptyMetadata: boolean, wall: () => number) {
     this.#writers = writers;
     this.#cluster = cluster;
     this.#checker = checker;
     this.#wall = wall;
+    this.#printsEmptyMetadata = printsEmptyMetadata;
   }
 
   write(host: HostData, event: HealthCheckEvent): void {
@@ -30,7 +32,8 @@ export class HealthEventLog {
     const { kind } = event;
     const body = bodyOf(event);
     const early = kind === "eject_unhealthy_event" || kind === "add_healthy_event";
-    const metadata = Object.keys(host.metadata).length === 0 ? {} : { metadata: { filter_metadata: host.metadata, typed_filter_metadata: {} } };
+    const metadata =
+      Object.keys(host.metadata).length === 0 && !this.#printsEmptyMetadata ? {} : { metadata: { filter_metadata: host.metadata, typed_filter_metadata: {} } };
     const { region, zone, subZone } = host.locality;
     const line = JSON.stringify({
       health_checker_type: this.#checker,

@@ -35,6 +35,8 @@ export interface ProbeCallbacks {
 
 export interface CheckerOptions {
   readonly cluster: string;
+  /** Members come from DNS. */
+  readonly isResolved: boolean;
   readonly timers: TimerWheel;
   readonly runtime: Runtime;
   /** An integer of at least 32 bits. */
@@ -82,7 +84,7 @@ export class HealthChecker {
     this.options = options;
     this.stats = stats;
     const { clock } = options.timers;
-    this.log = new HealthEventLog(settings.eventLogs, options.cluster, settings.check.kind.toUpperCase(), () => clock.wall());
+    this.log = new HealthEventLog(settings.eventLogs, options.cluster, settings.check.kind.toUpperCase(), options.isResolved, () => clock.wall());
   }
 
   add(host: CheckedHost): void {

@@ -56,6 +56,7 @@ export class HealthChecks {
       const stats = checkerStats(settings.name === "" ? scope : scope.scope(`name.${settings.name}.`));
       return new HealthChecker(settings, stats, {
         cluster: cluster.name,
+        isResolved: cluster.dns !== undefined,
         timers: options.timers,
         runtime: options.runtime,
         random: options.random,
