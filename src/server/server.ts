@@ -379,7 +379,7 @@ export class Server {
     if (this.#flushTimer !== undefined) {
       clearInterval(this.#flushTimer);
       // What sinks have not been told yet.
-      if (this.#sinks.length > 0) await this.flushStats();
+      if (this.#sinks.length > 0 && this.#flushesByTimer) await this.flushStats();
     }
     for (const callback of this.#stopCallbacks) callback();
     const workers = this.#workers;
@@ -599,6 +599,11 @@ export class Server {
     this.#serverStats?.listeners_stopped();
   }
 
+  /** With stats_flush_on_admin, sinks hear only when the admin interface is asked. */
+  get #flushesByTimer(): boolean {
+    return this.#prepared?.bootstrap.statsFlush.case !== "statsFlushOnAdmin";
+  }
+
   /** The timer's flush; one that meets the one before still at work is left out. */
   #flush(): void {
     if (this.#flushing) {
@@ -606,10 +611,8 @@ export class Server {
       return;
     }
     this.#flushing = true;
-    // With stats_flush_on_admin, sinks hear only when the admin interface is asked.
-    const forSinks = this.#prepared?.bootstrap.statsFlush.case !== "statsFlushOnAdmin";
     this.#updateServerStats();
-    const done = forSinks ? this.#flushHistograms().then(() => this.#flushSinks()) : this.#flushHistograms();
+    const done = this.#flushesByTimer ? this.#flushHistograms().then(() => this.#flushSinks()) : this.#flushHistograms();
     void done.finally(() => {
       this.#flushing = false;
     });
