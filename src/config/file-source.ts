@@ -35,7 +35,7 @@ export function compileFileSource(
   }
   if (context.node.id === "" || context.node.cluster === "")
     context.report(owner, field, {
-      code: "OR3041",
+      code: "OR3044",
       text: `type.googleapis.com/${typeName}: node 'id' and 'cluster' are required. Set it either in 'node' config or via --service-node and --service-cluster options.`,
       hint: "add node: { id: ..., cluster: ... } to the bootstrap",
     });

@@ -130,7 +130,7 @@ export function compileRules(message: RBAC, context: CompileContext): Engine {
 export function compileRulesMatcher(message: XdsMatcher, context: CompileContext): Engine {
   const matcher = compileHttpMatcher<Action>(message, context, (action: AnyMessage, _name, at) => {
     if (isMessage<Action>(action, `${pkg}Action`)) return action;
-    context.report(at, "typed_config", { code: "OR3050", text: `${action.$typeName} is no action of RBAC`, hint: `use ${pkg}Action` });
+    context.report(at, "typed_config", { code: "OR3045", text: `${action.$typeName} is no action of RBAC`, hint: `use ${pkg}Action` });
     return undefined;
   });
   return {
