@@ -1,18 +1,25 @@
 /** health_checks: compiled and checked. */
 import { durationMs, isMessage } from "../../config/message.ts";
 import type { Cluster } from "../../config/schema/types/envoy.config.cluster.v3.d.ts";
-import type { HealthCheck, HealthCheck_HttpHealthCheck, HealthCheck_TcpHealthCheck } from "../../config/schema/types/envoy.config.core.v3.d.ts";
+import type {
+  HealthCheck,
+  HealthCheck_HttpHealthCheck,
+  HealthCheck_Payload,
+  HealthCheck_TcpHealthCheck,
+} from "../../config/schema/types/envoy.config.core.v3.d.ts";
 import type { HealthCheckEventFileSink } from "../../config/schema/types/envoy.extensions.health_check.event_sinks.file.v3.d.ts";
 import type { Redis } from "../../config/schema/types/envoy.extensions.health_checkers.redis.v3.d.ts";
+import type { UdpHealthCheck } from "../../config/schema/types/envoy.extensions.health_checkers.udp.v3.d.ts";
 import type { Int64Range } from "../../config/schema/types/envoy.type.v3.d.ts";
 import type { CompileContext, Honours, LogWriter } from "../../extensions/extension.ts";
 import { compileStringMatcher } from "../../matching/string-matcher.ts";
 import { compileRequestMutation } from "../../router/header-mutation.ts";
 import type { StatsScope } from "../../stats/stats.ts";
 import { compilePayload } from "./payload.ts";
-import type { HealthCheckSettings, HttpCheckSettings, RedisCheckSettings, StatusRange, TcpCheckSettings } from "./settings.ts";
+import type { HealthCheckSettings, HttpCheckSettings, RedisCheckSettings, StatusRange, TcpCheckSettings, UdpCheckSettings } from "./settings.ts";
 
 const core = "envoy.config.core.v3.";
+const udp = "envoy.extensions.health_checkers.udp.v3.UdpHealthCheck";
 const redis = "envoy.extensions.health_checkers.redis.v3.Redis";
 const fileSink = "envoy.extensions.health_check.event_sinks.file.v3.HealthCheckEventFileSink";
 
@@ -66,6 +73,7 @@ export const honours: Honours = {
   [`${core}HealthCheck.GrpcHealthCheck`]: "*",
   [`${core}HealthCheck.CustomHealthCheck`]: "*",
   [redis]: ["key"],
+  [udp]: "*",
   [`${core}HealthCheck.TlsOptions`]: "*",
   [`${core}ProxyProtocolConfig`]: ["version"],
   "envoy.type.v3.Int64Range": "*",
@@ -154,13 +162,20 @@ function compileKind(cluster: Cluster, check: HealthCheck, scope: StatsScope, co
   if (healthChecker.case === "customHealthCheck") {
     const { name, configType } = healthChecker.value;
     if (isMessage<Redis>(configType.value, redis)) return compileRedis(configType.value, scope);
+    if (isMessage<UdpHealthCheck>(configType.value, udp)) return compileUdp(configType.value, context);
     context.report(healthChecker.value, "typed_config", {
       code: "OR4002",
       text: `Didn't find a registered implementation for '${name}' with type URL: '${configType.value?.$typeName ?? ""}'`,
-      hint: "supported: envoy.health_checkers.redis",
+      hint: "supported: envoy.health_checkers.redis, envoy.health_checkers.udp",
     });
   }
   return undefined;
+}
+
+/** What is not given is an empty datagram. */
+function compileUdp({ send, receive }: UdpHealthCheck, context: CompileContext): UdpCheckSettings {
+  const payload = (given: HealthCheck_Payload | undefined): Buffer => (given === undefined ? Buffer.alloc(0) : compilePayload(given, context));
+  return { kind: "udp", send: payload(send), receive: payload(receive) };
 }
 
 /** A key that exists says that the host is to get no traffic. */

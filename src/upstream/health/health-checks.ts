@@ -10,6 +10,7 @@ import { type CheckedHost, checkerStats, HealthChecker, type Probe, type ProbeCa
 import { HttpProbe } from "./http-probe.ts";
 import type { HealthCheckSettings } from "./settings.ts";
 import { TcpProbe } from "./tcp-probe.ts";
+import { UdpProbe } from "./udp-probe.ts";
 
 /** The bits that checks decide. */
 export const checkedFlags =
@@ -159,6 +160,7 @@ function makeProbe(
 ): Probe {
   const { check, reuseConnection } = settings;
   const dial = (data: CheckedHost["data"]): ReturnType<typeof dialForCheck> => dialForCheck(cluster, settings, data, options.timers);
+  if (check.kind === "udp") return new UdpProbe(check, host, callbacks);
   if (check.kind !== "http") return new TcpProbe({ check, reuseConnection, dial }, host, callbacks);
   return new HttpProbe(
     {

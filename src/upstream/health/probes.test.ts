@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { type TestContext as NodeTest, test } from "node:test";
@@ -176,6 +177,47 @@ test("a Redis check asks PING, or whether a key is there", async (t) => {
     await bed.start(t, check("k"), (socket) => socket.write(answer));
     assert.equal(await bed.first(), "false failed_active_hc");
   }
+});
+
+test("a UDP check wants exactly one datagram; others mean nothing, and a closed port fails at once", async (t) => {
+  const check = {
+    custom_health_check: {
+      name: "udp",
+      typed_config: { "@type": "type.googleapis.com/envoy.extensions.health_checkers.udp.v3.UdpHealthCheck", send: { text: "5051" }, receive: { text: "52" } },
+    },
+    timeout: "0.03s",
+  };
+  const asked: string[] = [];
+  const answering = async (...answers: string[]): Promise<number> => {
+    const server = createSocket("udp4", (data, from) => {
+      asked.push(data.toString());
+      for (const answer of answers) server.send(answer, from.port, from.address);
+    });
+    server.bind(0, "127.0.0.1");
+    await once(server, "listening");
+    t.after(() => server.close());
+    return server.address().port;
+  };
+  const result = async (port: number): Promise<string> => {
+    const bed = new Bed();
+    await bed.start(
+      t,
+      check,
+      () => {},
+      () => ({ health_check_config: { port_value: port } }),
+    );
+    return bed.first();
+  };
+  assert.equal(await result(await answering("x", "R")), "true ");
+  assert.equal(asked[0], "PQ");
+  assert.equal(await result(await answering("xRx")), "false failed_active_hc,active_hc_timeout");
+  assert.equal(await result(await answering()), "false failed_active_hc,active_hc_timeout");
+  const closed = createSocket("udp4");
+  closed.bind(0, "127.0.0.1");
+  await once(closed, "listening");
+  const { port } = closed.address();
+  closed.close();
+  assert.equal(await result(port), "false failed_active_hc");
 });
 
 test("a TCP check answered by something else, by the end, or by nobody", async (t) => {

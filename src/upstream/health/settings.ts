@@ -49,10 +49,17 @@ export interface RedisCheckSettings {
   readonly existsFailure: Counter | undefined;
 }
 
+/** A datagram, and the one that answers it. */
+export interface UdpCheckSettings {
+  readonly kind: "udp";
+  readonly send: Buffer;
+  readonly receive: Buffer;
+}
+
 export interface HealthCheckSettings {
   /** "" where the cluster has one check without a name. */
   readonly name: string;
-  readonly check: HttpCheckSettings | TcpCheckSettings | RedisCheckSettings;
+  readonly check: HttpCheckSettings | TcpCheckSettings | RedisCheckSettings | UdpCheckSettings;
   readonly timeoutMs: number;
   readonly intervalMs: number;
   readonly noTrafficIntervalMs: number;
