@@ -8,6 +8,7 @@
 import type { Finding } from "../config/finding.ts";
 import type { AnyMessage } from "../config/message.ts";
 import type { Address, BindConfig } from "../config/schema/types/envoy.config.core.v3.d.ts";
+import type { SdsSecretConfig, Secret } from "../config/schema/types/envoy.extensions.transport_sockets.tls.v3.d.ts";
 import type { FormatContext } from "../formatter/formatter.ts";
 import type { HttpFilterFactory } from "../http/filter.ts";
 import type { StreamInfo } from "../http/stream-info.ts";
@@ -87,7 +88,7 @@ export interface CompileContext {
   readFile(path: string, message: object, field: string): Buffer | undefined;
   hasCluster(name: string): boolean;
   /** A secret that a TLS context names; undefined: there is none, or it has not come yet. */
-  secret?(config: import("../config/schema/types/envoy.extensions.transport_sockets.tls.v3.d.ts").SdsSecretConfig): import("../config/schema/types/envoy.extensions.transport_sockets.tls.v3.d.ts").Secret | undefined;
+  secret?(config: SdsSecretConfig): Secret | undefined;
   /** The cluster that was probably meant, for a hint. */
   nearestCluster?(name: string): string | undefined;
   /** The loaded module of an extension message; undefined (and a finding) where none is known in that category. */
