@@ -79,6 +79,15 @@ static_resources:
   assert.ok(result.extensionMessages.has("envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"));
 });
 
+test("a TypedStruct of an unknown type is refused, but not among load balancing policies, of which the first known one counts", () => {
+  const unknown = `{ "@type": type.googleapis.com/xds.type.v3.TypedStruct, type_url: example.com/Unknown, value: { a: 1 } }`;
+  const policies = `load_balancing_policy: { policies: [{ typed_extension_config: { name: mine, typed_config: ${unknown} } }] }`;
+  const passed = loadBootstrap({ configYaml: `static_resources: { clusters: [{ name: c, ${policies} }] }` });
+  assert.deepEqual(codes(passed.findings), []);
+  const refused = loadBootstrap({ configYaml: `static_resources: { listeners: [{ name: l, listener_filters: [{ name: f, typed_config: ${unknown} }] }] }` });
+  assert.deepEqual(codes(refused.findings), ["OR1109 error"]);
+});
+
 test("anchors and merge keys", () => {
   const { bootstrap } = loadBootstrap({
     configYaml: "static_resources:\n  clusters:\n  - &c { name: one, connect_timeout: 2s }\n  - { <<: *c, name: two }\n",

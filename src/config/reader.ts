@@ -87,6 +87,10 @@ export class LoadRun {
     this.add("OR1109", `unknown type ${quote(url)}`, origin, near === undefined ? undefined : `did you mean "type.googleapis.com/${near}"?`);
   }
 
+  hasType(url: string): boolean {
+    return this.schema.message(url.slice(url.lastIndexOf("/") + 1)) !== undefined;
+  }
+
   /** The message that a type URL names; a finding where it names none. */
   typeOf(url: string, origin: Origin | undefined): MessageDesc | undefined {
     const slash = url.lastIndexOf("/");
@@ -106,6 +110,9 @@ export class LoadRun {
 }
 
 export const typedStructs: ReadonlySet<string> = new Set(["xds.type.v3.TypedStruct", "udpa.type.v1.TypedStruct"]);
+
+/** Where a cluster lists its load balancing policies. */
+const policyPath = /\bpolicies\[\d+\]\.typed_extension_config\.typed_config$/;
 
 /** No value: a finding said why, or null stood for an absent field. */
 const absent: unique symbol = Symbol("absent");
@@ -571,6 +578,8 @@ export class MessageReader {
       this.#run.add("OR1110", `a TypedStruct without "type_url" names no message`, originOfPlace(place), '"type_url": type.googleapis.com/...');
       return undefined;
     }
+    // The first policy that is known counts: others need not be, and stay what they are.
+    if (policyPath.test(pathOf(place)) && !this.#run.hasType(url.value.text)) return this.#message(node, desc, place, "@type");
     const inner = this.#run.typeOf(url.value.text, originAt(this.#source, url.value.start, url.value.end, joinPath(pathOf(place), "type_url")));
     if (inner === undefined) return undefined;
     const valueNode: SyntaxNode =

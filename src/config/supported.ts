@@ -2,10 +2,12 @@
  * Refuses what this version would silently ignore: every field that is set must be in some module's `honours`, every message that came in
  * an Any must have a row in the registry.
  */
+
 import type { Honours } from "../extensions/extension.ts";
 import { extensionOfMessage } from "../extensions/registry.ts";
 import type { Finding, Origin } from "./finding.ts";
 import { segment } from "./origins.ts";
+import type { LoadBalancingPolicy_Policy as Policy } from "./schema/types/envoy.config.cluster.v3.d.ts";
 import { getField } from "./shape.ts";
 import { walkMessages } from "./walk.ts";
 
@@ -46,6 +48,11 @@ export function checkSupported(
     // Metadata of any type is carried, not acted on; it names no extension.
     if (field?.name === "typed_filter_metadata") return false;
     if (desc.typeName.startsWith("google.protobuf.") && field?.special !== "any") return false;
+    // Of load balancing policies the first that is known counts, others are passed over; the cluster says when there is none.
+    if (desc.typeName === "envoy.config.cluster.v3.LoadBalancingPolicy.Policy") {
+      const policy = (message as unknown as Policy).typedExtensionConfig?.typedConfig?.$typeName;
+      if (policy !== undefined && merged.get(policy) === undefined && extensionOfMessage(policy) === undefined) return false;
+    }
     const honoured = merged.get(desc.typeName);
     if (field !== undefined && parent !== undefined) {
       // A field that is itself not honoured was reported with its parent.
