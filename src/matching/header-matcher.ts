@@ -14,9 +14,6 @@ export interface HeaderMatcher {
   matches(headers: HeaderMap): boolean;
 }
 
-/** Fields whose several values Envoy keeps as one line: everything else is matched value by value. */
-const inlineFields: ReadonlySet<string> = new Set(["cookie"]);
-
 class ValueMatcher implements HeaderMatcher {
   readonly name: string;
   readonly #matcher: StringMatcher;
@@ -31,7 +28,8 @@ class ValueMatcher implements HeaderMatcher {
   matches(headers: HeaderMap): boolean {
     const name = this.name;
     const matcher = this.#matcher;
-    if (name.charCodeAt(0) !== 58 && name !== "host" && !inlineFields.has(name)) {
+    // A field that is repeated is matched value by value. (What one line can hold has been combined before.)
+    if (name.charCodeAt(0) !== 58 && name !== "host") {
       const list = headers.list;
       let found = false;
       for (let i = 0; i < list.length; i += 2) {
@@ -42,15 +40,10 @@ class ValueMatcher implements HeaderMatcher {
       if (!found) return this.#missingAsEmpty ? matcher.matches("") !== this.#invert : false;
       return this.#invert;
     }
-    const value = inlineFields.has(name) ? joined(headers, name) : headers.get(name);
+    const value = headers.get(name);
     if (value === undefined) return this.#missingAsEmpty ? matcher.matches("") !== this.#invert : false;
     return matcher.matches(value) !== this.#invert;
   }
-}
-
-function joined(headers: HeaderMap, name: string): string | undefined {
-  const values = headers.getAll(name);
-  return values.length === 0 ? undefined : values.length === 1 ? values[0] : values.join("; ");
 }
 
 class PresentMatcher implements HeaderMatcher {
@@ -104,8 +97,8 @@ export function compileHeaderMatcher(message: HeaderMatcherMessage, context: Com
   switch (specifier.case) {
     case "exactMatch": {
       const wanted = toBytes(specifier.value);
-      // An empty deprecated exact_match means "present", as in Envoy.
-      return wanted === "" ? new PresentMatcher(name, !message.invertMatch) : value(new TextMatcher((text) => text === wanted));
+      // An empty deprecated exact_match takes any value, as in Envoy.
+      return value(new TextMatcher(wanted === "" ? () => true : (text) => text === wanted));
     }
     case "prefixMatch": {
       const wanted = toBytes(specifier.value);

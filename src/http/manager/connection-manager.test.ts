@@ -98,7 +98,7 @@ test("fields that one line can hold are combined, others are left as they came",
     },
   });
   managerHarness([look]).receive(
-    "GET /a HTTP/1.1\r\nhost: x\r\nuser-agent: t\r\nx-a: 1\r\nx-forwarded-for: 10.0.0.1\r\nuser-agent: u\r\nx-a: 2\r\nx-forwarded-for: 10.0.0.2, 10.0.0.3\r\n\r\n",
+    "GET /a HTTP/1.1\r\nhost: x\r\nuser-agent: t\r\nx-a: 1\r\nx-forwarded-for: 10.0.0.1\r\nuser-agent: \r\nuser-agent: u\r\nx-a: 2\r\nx-forwarded-for: 10.0.0.2, 10.0.0.3\r\n\r\n",
   );
   assert.equal(seen, "t,u 10.0.0.1,10.0.0.2, 10.0.0.3 1|2");
 });

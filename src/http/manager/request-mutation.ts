@@ -43,6 +43,22 @@ const combined: ReadonlyMap<string, number> = new Map(
     "expect",
     "content-type",
     "grpc-timeout",
+    "grpc-accept-encoding",
+    "accept",
+    "accept-encoding",
+    "access-control-request-headers",
+    "access-control-request-method",
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "if-match",
+    "if-modified-since",
+    "if-none-match",
+    "if-range",
+    "if-unmodified-since",
+    "origin",
+    "pragma",
+    "referer",
   ].map((name, i) => [name, 1 << i]),
 );
 const edgeOnly = ["original-path", "decorator-operation", "downstream-service-cluster", "downstream-service-node"] as const;
@@ -146,7 +162,7 @@ export function mutateRequest(headers: RequestHeaders, connection: Connection, s
 function combine(headers: RequestHeaders): void {
   for (const name of combined.keys()) {
     const all = headers.getAll(name);
-    if (all.length > 1) headers.set(name, all.join(","));
+    if (all.length > 1) headers.set(name, all.filter((value) => value !== "").join(","));
   }
 }
 
