@@ -44,6 +44,9 @@ function processesBelow(folder: string): number[] {
     });
 }
 
+/** Looks at a tree by both svstats until they agree. */
+const TRIES = 5;
+
 interface Tree {
   readonly folder: string;
   /** A path in the tree's `service`. */
@@ -68,7 +71,9 @@ async function withTree(name: string, bin: string, prepare: (folder: string) => 
     const names = readdirSync(tree.at()).filter((entry) => !entry.startsWith("."));
     const paths = names.flatMap((entry) => (existsSync(tree.at(entry, "log")) ? [entry, `${entry}/log`] : [entry]));
     if (withoutTheirs === false) {
-      const states = await bothStates(paths, { cwd: tree.at() });
+      let states = await bothStates(paths, { cwd: tree.at() });
+      // They look one after the other: a state or a second may change in between.
+      for (let tries = 1; tries < TRIES && states.ours !== states.theirs; tries++) states = await bothStates(paths, { cwd: tree.at() });
       assert.equal(states.ours, states.theirs);
     }
   } finally {
@@ -220,6 +225,7 @@ for (const [whose, bin] of [
           assert.equal(refused.code, 111);
           await svc("d", at("worker"));
           await until("the worker's last word", () => / info worker \d+ ends\n$/.test(logContent(all)));
+          await untilDown(at("worker"));
         },
       );
     });
