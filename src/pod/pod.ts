@@ -26,8 +26,8 @@ import { chooseWebServer, type WebServer } from "./web-server.ts";
 const STOP_MS = 8000;
 /** A service that ended this soon after its start has something to say in its log. */
 const SHORT_RUN_MS = 5000;
-/** The log writes what it gets at once; this is for the process to get to it. */
-const LOG_MS = 300;
+/** The log writes what it gets at once; a busy machine may let it wait this long for its turn. */
+const LOG_MS = 3000;
 const LINES_SHOWN = 5;
 
 interface Running {
@@ -195,13 +195,13 @@ export class Pod {
     // The same every second is no news.
     if (running.failures > 1) return;
     this.#screen.event(`${name} ended ${how} (pid ${running.pid}); supervise starts it again`);
-    if (!running.isUp && performance.now() - running.startedAt < SHORT_RUN_MS) setTimeout(() => this.#showLog(name, running.startStamp), LOG_MS);
+    if (!running.isUp && performance.now() - running.startedAt < SHORT_RUN_MS) void this.#showLog(name, running.startStamp);
     running.isUp = false;
   }
 
-  #showLog(name: ServiceName, since: string): void {
+  async #showLog(name: ServiceName, since: string): Promise<void> {
     const directory = this.#directory.logs(name);
-    for (const line of lastLines(directory, LINES_SHOWN, since)) this.#screen.line(`    ${line}`);
+    for (const line of await lastLines(directory, { count: LINES_SHOWN, since, waitMs: LOG_MS })) this.#screen.line(`    ${line}`);
     this.#screen.line(`    (${name} does not stay up; all of its log: ${join(directory, "current")})`);
   }
 
