@@ -5,22 +5,22 @@ import type { RouteConfiguration } from "../config/schema/types/envoy.config.rou
 import type { HttpConnectionManager } from "../config/schema/types/envoy.extensions.filters.network.http_connection_manager.v3.d.ts";
 import { endpointConfigs } from "./endpoint-configs.ts";
 import { nodeMessage } from "./node.ts";
-import type { AdminServer } from "./server.ts";
+import type { AdminDynamic, AdminResource, AdminServer } from "./server.ts";
 import { type Typed, typed } from "./typed.ts";
 
 /** One element of ConfigDump.configs. */
 export interface ConfigSection {
   /** Whole, with its items. */
   readonly message: Typed;
-  /** The list that it consists of: proto name, property name and elements. */
-  readonly items?: { readonly field: string; readonly property: string; readonly messages: readonly Typed[] };
+  /** The lists that it consists of: proto name, property name and elements. */
+  readonly items: readonly { readonly field: string; readonly property: string; readonly messages: readonly Typed[] }[];
 }
 
 const hcmType = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
 /** `keep`: which resources, by name. */
 export function configSections(server: AdminServer, includeEds: boolean, keep: (name: string) => boolean): ConfigSection[] {
-  const { bootstrap, bootstrapLoadedAt, updatedAt } = server.config;
+  const { bootstrap, bootstrapLoadedAt, updatedAt, dynamic } = server.config;
   const resources = bootstrap.staticResources;
   const lastUpdated = timestamp(updatedAt);
   const sections: ConfigSection[] = [
@@ -29,40 +29,55 @@ export function configSections(server: AdminServer, includeEds: boolean, keep: (
         bootstrap: { ...bootstrap, node: nodeMessage(server) },
         lastUpdated: timestamp(bootstrapLoadedAt),
       }),
+      items: [],
     },
   ];
 
   const clusters = (resources?.clusters ?? []).filter((cluster) => keep(cluster.name)).sort((a, b) => (a.name < b.name ? -1 : 1));
+  const dynamicCluster = ({ message, version, updatedAt: at }: AdminResource): Typed =>
+    typed("envoy.admin.v3.ClustersConfigDump.DynamicCluster", { versionInfo: version, cluster: message, lastUpdated: timestamp(at) });
+  const named = (all: readonly AdminResource[]): AdminResource[] =>
+    all.filter(({ message }) => keep(nameOf(message))).sort((a, b) => (nameOf(a.message) < nameOf(b.message) ? -1 : 1));
   sections.push(
-    section(
-      "ClustersConfigDump",
-      "static_clusters",
-      "staticClusters",
-      clusters.map((cluster) => typed("envoy.admin.v3.ClustersConfigDump.StaticCluster", { cluster, lastUpdated })),
-    ),
+    section("ClustersConfigDump", dynamic.clusters.version, [
+      ["static_clusters", "staticClusters", clusters.map((cluster) => typed("envoy.admin.v3.ClustersConfigDump.StaticCluster", { cluster, lastUpdated }))],
+      ["dynamic_active_clusters", "dynamicActiveClusters", named(dynamic.clusters.active).map(dynamicCluster)],
+      ["dynamic_warming_clusters", "dynamicWarmingClusters", named(dynamic.clusters.warming).map(dynamicCluster)],
+    ]),
   );
   if (includeEds) {
     const configs = endpointConfigs(server, keep).map((endpointConfig) => typed("envoy.admin.v3.EndpointsConfigDump.StaticEndpointConfig", { endpointConfig }));
-    sections.push(section("EndpointsConfigDump", "static_endpoint_configs", "staticEndpointConfigs", configs));
+    sections.push(section("EndpointsConfigDump", "", [["static_endpoint_configs", "staticEndpointConfigs", configs]]));
   }
+  const activeListeners = dynamic.listeners.entries.flatMap(({ active }) => (active === undefined ? [] : [active.message as unknown as Listener]));
   const listeners = (resources?.listeners ?? []).filter((listener) => keep(listener.name));
   sections.push(
-    section(
-      "ListenersConfigDump",
-      "static_listeners",
-      "staticListeners",
-      listeners.map((listener) => typed("envoy.admin.v3.ListenersConfigDump.StaticListener", { listener, lastUpdated })),
-    ),
+    section("ListenersConfigDump", dynamic.listeners.version, [
+      [
+        "static_listeners",
+        "staticListeners",
+        listeners.map((listener) => typed("envoy.admin.v3.ListenersConfigDump.StaticListener", { listener, lastUpdated })),
+      ],
+      ["dynamic_listeners", "dynamicListeners", dynamic.listeners.entries.filter(({ name }) => keep(name)).map(dynamicListener)],
+    ]),
   );
-  sections.push(section("ScopedRoutesConfigDump", "inline_scoped_route_configs", "inlineScopedRouteConfigs", []));
-  const routes = (resources?.listeners ?? []).flatMap(inlineRoutes).filter((route) => keep(route.name));
+  sections.push(section("ScopedRoutesConfigDump", "", [["inline_scoped_route_configs", "inlineScopedRouteConfigs", []]]));
+  const routes = [...(resources?.listeners ?? []), ...activeListeners].flatMap(inlineRoutes).filter((route) => keep(route.name));
   sections.push(
-    section(
-      "RoutesConfigDump",
-      "static_route_configs",
-      "staticRouteConfigs",
-      routes.map((routeConfig) => typed("envoy.admin.v3.RoutesConfigDump.StaticRouteConfig", { routeConfig, lastUpdated })),
-    ),
+    section("RoutesConfigDump", "", [
+      [
+        "static_route_configs",
+        "staticRouteConfigs",
+        routes.map((routeConfig) => typed("envoy.admin.v3.RoutesConfigDump.StaticRouteConfig", { routeConfig, lastUpdated })),
+      ],
+      [
+        "dynamic_route_configs",
+        "dynamicRouteConfigs",
+        named(dynamic.routes).map(({ message, version, updatedAt: at }) =>
+          typed("envoy.admin.v3.RoutesConfigDump.DynamicRouteConfig", { versionInfo: version, routeConfig: message, lastUpdated: timestamp(at) }),
+        ),
+      ],
+    ]),
   );
   const staticSecrets = (resources?.secrets ?? [])
     .filter((secret) => keep(secret.name))
@@ -72,19 +87,44 @@ export function configSections(server: AdminServer, includeEds: boolean, keep: (
     .map(({ name, version, updatedAt: at, secret }) =>
       typed("envoy.admin.v3.SecretsConfigDump.DynamicSecret", { name, versionInfo: version, lastUpdated: timestamp(at), secret }),
     );
-  const secrets = typed("envoy.admin.v3.SecretsConfigDump", { staticSecrets, dynamicActiveSecrets: dynamicSecrets });
-  sections.push({
-    message: secrets,
-    items:
-      dynamicSecrets.length === 0
-        ? { field: "static_secrets", property: "staticSecrets", messages: staticSecrets }
-        : { field: "dynamic_active_secrets", property: "dynamicActiveSecrets", messages: dynamicSecrets },
-  });
+  sections.push(
+    section("SecretsConfigDump", "", [
+      ["static_secrets", "staticSecrets", staticSecrets],
+      ["dynamic_active_secrets", "dynamicActiveSecrets", dynamicSecrets],
+    ]),
+  );
   return sections;
 }
 
-function section(name: string, field: string, property: string, messages: readonly Typed[]): ConfigSection {
-  return { message: typed(`envoy.admin.v3.${name}`, { [property]: messages }), items: { field, property, messages } };
+/** `versionInfo`: of the discovery response that brought it, "" where none did. */
+function section(name: string, versionInfo: string, lists: readonly (readonly [field: string, property: string, messages: readonly Typed[]])[]): ConfigSection {
+  const contents = Object.fromEntries(lists.map(([, property, messages]) => [property, messages]));
+  return {
+    message: typed(`envoy.admin.v3.${name}`, versionInfo === "" ? contents : { versionInfo, ...contents }),
+    items: lists.map(([field, property, messages]) => ({ field, property, messages })),
+  };
+}
+
+function nameOf(message: object): string {
+  return (message as { readonly name?: string }).name ?? "";
+}
+
+function dynamicListener({ name, active, warming, failure }: AdminDynamic["listeners"]["entries"][number]): Typed {
+  const state = ({ message, version, updatedAt }: AdminResource): Typed =>
+    typed("envoy.admin.v3.ListenersConfigDump.DynamicListenerState", { versionInfo: version, listener: message, lastUpdated: timestamp(updatedAt) });
+  return typed("envoy.admin.v3.ListenersConfigDump.DynamicListener", {
+    name,
+    ...(active !== undefined && { activeState: state(active) }),
+    ...(warming !== undefined && { warmingState: state(warming) }),
+    ...(failure !== undefined && {
+      errorState: typed("envoy.admin.v3.UpdateFailureState", {
+        failedConfiguration: failure.message,
+        lastUpdateAttempt: timestamp(failure.at),
+        details: failure.details,
+        versionInfo: failure.version,
+      }),
+    }),
+  });
 }
 
 export function timestamp(date: Date): Timestamp {

@@ -2,7 +2,7 @@
 import { loadBootstrap } from "../config/load.ts";
 import { ipAddress } from "../net/address.ts";
 import { RuntimeLayers } from "../runtime/layers.ts";
-import type { AdminHost, AdminServer } from "./server.ts";
+import type { AdminConfig, AdminHost, AdminServer } from "./server.ts";
 import type { ShownDistribution, ShownHistogram, ShownStat, StatsSource } from "./stats-view.ts";
 
 export interface FakeServer extends AdminServer {
@@ -45,6 +45,8 @@ export function fakeStats(stats: readonly ShownStat[] = [], histograms: readonly
 const adminYaml = "admin: {address: {socket_address: {address: 127.0.0.1, port_value: 9901}}}";
 
 /** `yaml`: the bootstrap besides `admin`. */
+const noDynamic: AdminConfig["dynamic"] = { clusters: { version: "", active: [], warming: [] }, listeners: { version: "", entries: [] }, routes: [] };
+
 export function fakeServer(yaml = "", changes: Partial<AdminServer> = {}, admin = adminYaml): FakeServer {
   const calls: string[] = [];
   const { bootstrap, findings } = loadBootstrap({
@@ -104,7 +106,7 @@ export function fakeServer(yaml = "", changes: Partial<AdminServer> = {}, admin 
     uptimeAllEpochsS: 10,
     stats: fakeStats(),
     runtime,
-    config: { bootstrap, bootstrapLoadedAt: at, updatedAt: at, files: new Map(), dynamicSecrets: [] },
+    config: { bootstrap, bootstrapLoadedAt: at, updatedAt: at, files: new Map(), dynamicSecrets: [], dynamic: noDynamic },
     adminAddress: "127.0.0.1:9901",
     clusters: () => [
       { name: "service", observabilityName: "service", addedViaApi: false, circuitBreakers: { default: thresholds, high: thresholds }, hosts: [fakeHost()] },

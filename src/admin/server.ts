@@ -52,6 +52,28 @@ export interface AdminOptions {
   readonly logStacktraceSingleEntry: boolean;
 }
 
+/** A resource of discovery as it is in force, or about to be. */
+export interface AdminResource {
+  readonly message: { readonly $typeName: string };
+  readonly version: string;
+  readonly updatedAt: Date;
+}
+
+export interface AdminDynamic {
+  readonly clusters: { readonly version: string; readonly active: readonly AdminResource[]; readonly warming: readonly AdminResource[] };
+  readonly listeners: {
+    readonly version: string;
+    readonly entries: readonly {
+      readonly name: string;
+      readonly active: AdminResource | undefined;
+      readonly warming: AdminResource | undefined;
+      /** The newest update of it was refused. */
+      readonly failure: { readonly message: object; readonly version: string; readonly details: string; readonly at: Date } | undefined;
+    }[];
+  };
+  readonly routes: readonly AdminResource[];
+}
+
 /** A configuration that is in force, and since when. */
 export interface AdminConfig {
   readonly bootstrap: Bootstrap;
@@ -62,6 +84,8 @@ export interface AdminConfig {
   /** Contents of the files that the configuration names, by path: /certs reads certificates from here. */
   readonly files: ReadonlyMap<string, Uint8Array>;
   /** Secrets that files have brought. */
+  /** What discovery has brought. */
+  readonly dynamic: AdminDynamic;
   readonly dynamicSecrets: readonly { readonly name: string; readonly version: string; readonly updatedAt: Date; readonly secret: Secret }[];
 }
 

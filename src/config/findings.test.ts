@@ -69,7 +69,7 @@ const cases: readonly (readonly [what: string, yaml: string, said: RegExp])[] = 
       .replace("filter_chains: []", manager(`${router}, route_config: {}`).slice(manager("").indexOf("filter_chains"), -4)),
     /OR3004 .*"x"/,
   ],
-  ["discovery without a node", manager(`${router}, rds: { route_config_name: r, config_source: { ads: {} } }`), /OR3005/],
+  ["discovery without a node", manager(`${router}, rds: { route_config_name: r, config_source: { path_config_source: { path: /dev/null } } }`), /OR3005/],
   ["both ways to flush", "{ stats_flush_interval: 1s, stats_flush_on_admin: true }", /OR3006/],
   [
     "the response limit on a connection manager",

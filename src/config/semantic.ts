@@ -45,10 +45,10 @@ export function checkSemantics(bootstrap: Bootstrap, locate: Locate): Finding[] 
         nodeMissing = true;
         report(
           "OR3005",
-          `discovery (${field?.name ?? "config source"}) needs node id and node cluster`,
+          `${field?.name ?? "config source"}: node 'id' and 'cluster' are required. Set it either in 'node' config or via --service-node and --service-cluster options.`,
           message,
           undefined,
-          "set node: { id: ..., cluster: ... }, or --service-node and --service-cluster",
+          "add node: { id: ..., cluster: ... } to the bootstrap",
         );
         return true;
       }

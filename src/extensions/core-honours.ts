@@ -30,6 +30,7 @@ const serverHonours: Honours = {
     "enable_dispatcher_stats",
     "application_log_config",
     "cluster_manager",
+    "dynamic_resources",
     "typed_dns_resolver_config",
     "dns_resolution_config",
     // Regular expressions are RE2's, whether that is said or not.
@@ -41,6 +42,7 @@ const serverHonours: Honours = {
     // How fields are kept in memory; how they are handled does not change.
     "inline_headers",
   ],
+  "envoy.config.bootstrap.v3.Bootstrap.DynamicResources": ["lds_config", "cds_config"],
   // Clusters are made at once, and cost little.
   "envoy.config.bootstrap.v3.ClusterManager": ["upstream_bind_config", "enable_deferred_cluster_creation"],
   "envoy.config.bootstrap.v3.CustomInlineHeader": "*",

@@ -17,6 +17,7 @@ import type { Connection, ReadFilter } from "../net/connection.ts";
 import type { TimerWheel } from "../net/timer-wheel.ts";
 import type { ResourceMonitorExtension } from "../overload/compile.ts";
 import type { MemoryHolder, OverloadState } from "../overload/thread-state.ts";
+import type { RouteTables } from "../router/route-tables.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { StatsSinkExtension } from "../stats/sinks/sink.ts";
 import type { StatsScope, StatsStore } from "../stats/stats.ts";
@@ -89,6 +90,8 @@ export interface CompileContext {
   hasCluster(name: string): boolean;
   /** A secret that a TLS context names; undefined: there is none, or it has not come yet. */
   secret?(config: SdsSecretConfig): Secret | undefined;
+  /** Route configurations that discovery brings; absent where nothing is served. */
+  readonly routes?: RouteTables | undefined;
   /** The cluster that was probably meant, for a hint. */
   nearestCluster?(name: string): string | undefined;
   /** The loaded module of an extension message; undefined (and a finding) where none is known in that category. */

@@ -1,9 +1,18 @@
 /** The server as the admin interface sees it. */
-import type { AdminConfig, AdminServer, ThreadProfile } from "../admin/server.ts";
+import type { AdminConfig, AdminDynamic, AdminServer, ThreadProfile } from "../admin/server.ts";
 import { adminClusters } from "./admin-clusters.ts";
 import { StatsOfAggregate } from "./admin-stats.ts";
+import type { DynamicConfig } from "./dynamic/dynamic-config.ts";
 import type { Server } from "./server.ts";
 import { hotRestartVersion, versionString } from "./version.ts";
+
+function adminDynamic(dynamic: DynamicConfig | undefined): AdminDynamic {
+  return {
+    clusters: { version: dynamic?.clusters.version ?? "", active: dynamic?.clusters.active ?? [], warming: dynamic?.clusters.warming ?? [] },
+    listeners: { version: dynamic?.listeners.version ?? "", entries: dynamic?.listeners.entries ?? [] },
+    routes: [...(dynamic?.routes.current().values() ?? [])],
+  };
+}
 
 export function adminServerOf(server: Server): AdminServer {
   const startedAt = new Date();
@@ -37,12 +46,19 @@ export function adminServerOf(server: Server): AdminServer {
         updatedAt: server.lastUpdated,
         files: prepared.files,
         dynamicSecrets: server.dynamicSecrets,
+        dynamic: adminDynamic(server.dynamic),
       };
     },
     get adminAddress() {
       return server.adminAddress;
     },
-    clusters: () => adminClusters(server.clusters?.views() ?? [], server.runtime.snapshot, (name) => stats.value(name)),
+    clusters: () =>
+      adminClusters(
+        server.clusters?.views() ?? [],
+        (name) => server.dynamic?.clusters.has(name) === true,
+        server.runtime.snapshot,
+        (name) => stats.value(name),
+      ),
     listeners: () => [...server.listenerAddresses].map(([name, address]) => ({ name, address })),
     unready() {
       const clusters = server.clusters?.unready() ?? [];

@@ -21,13 +21,18 @@ const statNames = [
 ] as const satisfies readonly (keyof AdminHostStats)[];
 
 /** `read`: a statistic of all threads by its name, 0 where there is none. */
-export function adminClusters(views: readonly ClusterView[], runtime: RuntimeSnapshot, read: (name: string) => number): AdminCluster[] {
+export function adminClusters(
+  views: readonly ClusterView[],
+  isDynamic: (name: string) => boolean,
+  runtime: RuntimeSnapshot,
+  read: (name: string) => number,
+): AdminCluster[] {
   return views.map((view) => {
     const { settings, hosts, outlier } = view;
     return {
       name: settings.name,
       observabilityName: settings.observabilityName,
-      addedViaApi: false,
+      addedViaApi: isDynamic(settings.name),
       circuitBreakers: {
         default: thresholds(settings.name, "default", settings.thresholds.default, runtime),
         high: thresholds(settings.name, "high", settings.thresholds.high, runtime),

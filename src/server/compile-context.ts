@@ -9,6 +9,7 @@ import { extensionOfMessage } from "../extensions/registry.ts";
 import type { TimerWheel } from "../net/timer-wheel.ts";
 import { secretKey } from "../net/tls/secrets.ts";
 import type { OverloadState } from "../overload/thread-state.ts";
+import type { RouteTables } from "../router/route-tables.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { StatsStore } from "../stats/stats.ts";
 import type { ThreadLocalClusters } from "../upstream/upstream.ts";
@@ -28,6 +29,7 @@ export interface ContextParts {
   readonly clusterNames: ReadonlySet<string>;
   /** By secretKey. */
   readonly secrets?: ReadonlyMap<string, Secret>;
+  readonly routes?: RouteTables;
   readonly node: CompileContext["node"];
   readonly headerPrefix: string;
   readonly options: CompileContext["options"];
@@ -47,6 +49,7 @@ export class ValidatingContext implements CompileContext {
   readonly findings: Finding[] = [];
   /** Contents of every DataSource file read, to be sent to the workers. */
   readonly files = new Map<string, Uint8Array>();
+  readonly routes: RouteTables | undefined;
   readonly stats: StatsStore;
   readonly runtime: Runtime;
   readonly timers: TimerWheel;
@@ -71,6 +74,7 @@ export class ValidatingContext implements CompileContext {
     this.node = parts.node;
     this.headerPrefix = parts.headerPrefix;
     this.options = parts.options;
+    this.routes = parts.routes;
     this.#extensions = parts.extensions;
     this.#clusterNames = parts.clusterNames;
     this.#secrets = parts.secrets;
@@ -197,6 +201,7 @@ export class ServingContext implements CompileContext {
   readonly node: CompileContext["node"];
   readonly headerPrefix: string;
   readonly options: CompileContext["options"];
+  readonly routes: RouteTables | undefined;
   readonly #extensions: ExtensionSet;
   readonly #clusterNames: ReadonlySet<string>;
   readonly #secrets: ReadonlyMap<string, Secret> | undefined;
@@ -218,6 +223,7 @@ export class ServingContext implements CompileContext {
     this.node = parts.node;
     this.headerPrefix = parts.headerPrefix;
     this.options = parts.options;
+    this.routes = parts.routes;
     this.#extensions = parts.extensions;
     this.#clusterNames = parts.clusterNames;
     this.#secrets = parts.secrets;

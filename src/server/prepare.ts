@@ -3,9 +3,11 @@
  * supported, compile everything once on this thread. `--mode validate`, start and reload all go through here.
  */
 import type { Options } from "../cli/options.ts";
+import { compileConfigSource, type XdsSource } from "../config/config-source.ts";
 import type { Finding } from "../config/finding.ts";
 import { type LoadResult, loadBootstrap, sortFindings } from "../config/load.ts";
 import type { Bootstrap } from "../config/schema/types/envoy.config.bootstrap.v3.d.ts";
+import type { ConfigSource } from "../config/schema/types/envoy.config.core.v3.d.ts";
 import { checkSemantics } from "../config/semantic.ts";
 import { checkSupported } from "../config/supported.ts";
 import { coreHonours } from "../extensions/core-honours.ts";
@@ -22,6 +24,7 @@ import { compileCluster } from "../upstream/compile.ts";
 import { adminListenerMessage } from "./admin-listener.ts";
 import { checkBootstrapFields, clusterDefaults } from "./bootstrap-fields.ts";
 import { ValidatingContext } from "./compile-context.ts";
+import type { DynamicSources } from "./dynamic/dynamic-config.ts";
 import { collectMessageTypes, ExtensionSet } from "./extension-set.ts";
 import { type LoadedSecrets, loadSecrets } from "./secrets.ts";
 
@@ -35,6 +38,8 @@ export interface Prepared {
   readonly node: { readonly id: string; readonly cluster: string; readonly zone: string };
   readonly headerPrefix: string;
   readonly overload: CompiledOverload;
+  /** dynamic_resources of the bootstrap. */
+  readonly dynamic: DynamicSources;
   /** The system log's line pattern that application_log_config asks for. */
   readonly logFormat: string | undefined;
   /** Unknown fields that were let pass, and uses of deprecated ones: both are counted. */
@@ -108,6 +113,7 @@ export async function prepareLoaded(loaded: LoadResult, options: Options): Promi
   compileSinks(bootstrap, context);
   const overload = compileOverload(bootstrap, context);
   checkBootstrapFields(bootstrap, context);
+  const dynamic = compileDynamicResources(bootstrap, context);
   const logFormat = compileApplicationLogConfig(bootstrap.applicationLogConfig, context, options.logFormatSet);
   findings.push(...context.findings);
 
@@ -115,8 +121,17 @@ export async function prepareLoaded(loaded: LoadResult, options: Options): Promi
   const good = !unique.some((finding) => finding.severity === "error");
   const counts = { unknownFields: loaded.unknownFieldCount, deprecatedFields: loaded.deprecatedFields.length };
   return {
-    prepared: good ? { bootstrap, loaded, secrets, extensions, files: context.files, node, headerPrefix, overload, logFormat, ...counts } : undefined,
+    prepared: good ? { bootstrap, loaded, secrets, extensions, files: context.files, node, headerPrefix, overload, dynamic, logFormat, ...counts } : undefined,
     findings: unique,
+  };
+}
+
+function compileDynamicResources({ dynamicResources }: Bootstrap, context: ValidatingContext): DynamicSources {
+  const compile = (field: "cds_config" | "lds_config", source: ConfigSource | undefined): XdsSource | undefined =>
+    dynamicResources === undefined || source === undefined ? undefined : compileConfigSource(dynamicResources, field, source, context);
+  return {
+    clusters: compile("cds_config", dynamicResources?.cdsConfig),
+    listeners: compile("lds_config", dynamicResources?.ldsConfig),
   };
 }
 

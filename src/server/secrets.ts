@@ -12,7 +12,7 @@ import { walkMessages } from "../config/walk.ts";
 import { getLogger } from "../log/log.ts";
 import { secretConfigType, secretKey, secretType } from "../net/tls/secrets.ts";
 import type { StatsScope, StatsStore } from "../stats/stats.ts";
-import { readResources } from "../xds/file-subscription.ts";
+import { readResources } from "../xds/resource.ts";
 
 const log = getLogger("config");
 
@@ -64,7 +64,7 @@ export function loadSecrets(bootstrap: Bootstrap): LoadedSecrets {
     look(path, source.case === "path" ? undefined : source.value.watchedDirectory);
     let found = read.get(path);
     if (found === undefined) {
-      read.set(path, (found = readResources(path, secretType)));
+      read.set(path, (found = readResources({ kind: "file", path }, secretType)));
       if (found.kind !== "resources") problems.push(`${path}: ${found.why}`);
     }
     if (found.kind !== "resources") return true;

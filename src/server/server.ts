@@ -10,13 +10,15 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import type { AdminConfig } from "../admin/server.ts";
 import type { Options } from "../cli/options.ts";
+import type { XdsSource } from "../config/config-source.ts";
 import type { Finding } from "../config/finding.ts";
 import { fingerprint } from "../config/fingerprint.ts";
 import { durationMs } from "../config/message.ts";
+import type { Cluster } from "../config/schema/types/envoy.config.cluster.v3.d.ts";
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
 import { checkSupported } from "../config/supported.ts";
 import { coreHonours } from "../extensions/core-honours.ts";
-import type { LogWriter } from "../extensions/extension.ts";
+import type { CompileContext, LogWriter } from "../extensions/extension.ts";
 import { compileListener } from "../listener/compile.ts";
 import { compileGlobalLimit, type GlobalLimitSettings } from "../listener/global-limit.ts";
 import { WorkerListener } from "../listener/listener.ts";
@@ -35,14 +37,20 @@ import { compileSinks, type StatsSink } from "../stats/sinks/sink.ts";
 import { StatsStore } from "../stats/stats.ts";
 import { compileStatsMatcher } from "../stats/stats-config.ts";
 import { compileCluster } from "../upstream/compile.ts";
+import { hostStatsOf } from "../upstream/host.ts";
 import { MainClusters } from "../upstream/main-clusters.ts";
-import type { FromWorker, WorkerConfig, WorkerStart } from "../worker/protocol.ts";
+import type { ConfigUpdate, FromWorker, WorkerConfig, WorkerStart } from "../worker/protocol.ts";
+import { FileSubscription } from "../xds/file-subscription.ts";
+import { describe as describeFindings, type Resource, type UnknownFields } from "../xds/resource.ts";
+import type { Subscriber, Subscription } from "../xds/subscription.ts";
 import { adminServerOf } from "./admin-adapter.ts";
 import { adminListenerMessage } from "./admin-listener.ts";
 import { clusterDefaults } from "./bootstrap-fields.ts";
 import { changesBetween, describeChanges } from "./changes.ts";
-import { ServingContext } from "./compile-context.ts";
+import { type ContextParts, ServingContext, ValidatingContext } from "./compile-context.ts";
+import { DynamicConfig } from "./dynamic/dynamic-config.ts";
 import { compileEventLoops, type EventLoopSettings, EventLoopWatch } from "./event-loop.ts";
+import { collectMessageTypes } from "./extension-set.ts";
 import { type Prepared, type PrepareResult, prepare, prepareLoaded } from "./prepare.ts";
 import { SecretStats, SecretWatch } from "./secrets.ts";
 import { WorkerLink } from "./worker-link.ts";
@@ -98,6 +106,7 @@ export class Server {
   #serverStats: ServerStats | undefined;
   #runtime = new RuntimeLayers(undefined);
   #clusters: MainClusters | undefined;
+  #dynamic: DynamicConfig | undefined;
   #secretStats: SecretStats | undefined;
   readonly #secretWatch = new SecretWatch(() => this.#reloadSecrets());
   #workers: WorkerLink[] = [];
@@ -144,6 +153,9 @@ export class Server {
   get dynamicSecrets(): AdminConfig["dynamicSecrets"] {
     const at = this.#secretStats?.updatedAt;
     return (this.#prepared?.secrets.dynamic ?? []).map((one) => ({ ...one, updatedAt: at?.get(one.key) ?? this.#lastUpdated }));
+  }
+  get dynamic(): DynamicConfig | undefined {
+    return this.#dynamic;
   }
   get clusters(): MainClusters | undefined {
     return this.#clusters;
@@ -207,7 +219,6 @@ export class Server {
     });
     this.onStop(() => overload.stop());
 
-    this.#state = "INITIALIZING";
     this.#clusters = new MainClusters({
       stats: this.stats,
       timers: this.#timers,
@@ -219,6 +230,11 @@ export class Server {
       readStat: (name) => this.aggregate.value(name),
       outlierLog: this.#openOutlierLog(bootstrap.clusterManager?.outlierDetection?.eventLogPath ?? ""),
       setText: (name, value) => this.aggregate.setText(name, value),
+      forget: (prefix) => {
+        this.stats.forget(prefix);
+        this.aggregate.forget(prefix);
+      },
+      subscribe: (source, subscriber) => this.#subscribe(source, subscriber),
       check: (message, locate) =>
         checkSupported(message, coreHonours, locate, {
           allowUnsupported: this.options.allowUnsupported,
@@ -236,12 +252,23 @@ export class Server {
     if (beforeAdmin) await beforeAdmin();
     await this.#startAdmin(prepared);
     await Promise.all([compiled, this.#clusters.initialized]);
+    const dynamic = this.#startDynamic(this.#clusters);
+    if (prepared.dynamic.clusters !== undefined) {
+      await dynamic.startClusters(prepared.dynamic.clusters);
+      await this.#clusters.initialized;
+    }
     log.info("all clusters initialized. initializing init manager");
     if (this.#stopping) return;
-    await this.#choosePorts(bootstrap.staticResources?.listeners ?? []);
+    this.#state = "INITIALIZING";
+    this.#updateServerStats();
+    const listeners = bootstrap.staticResources?.listeners ?? [];
+    await Promise.all([dynamic.needOf(listeners), prepared.dynamic.listeners && dynamic.startListeners(prepared.dynamic.listeners)]);
+    if (this.#stopping as boolean) return;
+    await this.#choosePorts(listeners);
     await this.#listen();
     log.info("all dependencies initialized. starting workers");
     this.#state = "LIVE";
+    this.#serverStats.started(listeners.length, this.options.concurrency);
     overload.start();
     const watch = new EventLoopWatch(this.#eventLoops, -1, this.stats);
     this.onStop(() => watch.stop());
@@ -400,27 +427,108 @@ export class Server {
 
   // ---- start ----------------------------------------------------------------------------------------------------------
 
-  #mainContext(prepared: Prepared): ServingContext {
-    return new ServingContext(
-      {
-        extensions: prepared.extensions,
-        stats: this.stats,
-        runtime: this.#runtime,
-        timers: this.#timers,
-        clusterDefaults: clusterDefaults(prepared.bootstrap),
-        clusters: { get: () => undefined },
-        clusterNames: new Set((prepared.bootstrap.staticResources?.clusters ?? []).map((cluster) => cluster.name)),
-        secrets: prepared.secrets.byKey,
-        node: prepared.node,
-        headerPrefix: prepared.headerPrefix,
-        options: {
-          fileFlushIntervalMs: this.options.fileFlushIntervalMs,
-          fileFlushMinBytes: this.options.fileFlushMinSizeKb * 1024,
-          concurrency: this.options.concurrency,
-        },
+  #contextParts(prepared: Prepared): ContextParts {
+    const names = (prepared.bootstrap.staticResources?.clusters ?? []).map((cluster) => cluster.name);
+    return {
+      extensions: prepared.extensions,
+      stats: this.stats,
+      runtime: this.#runtime,
+      timers: this.#timers,
+      clusterDefaults: clusterDefaults(prepared.bootstrap),
+      clusters: { get: () => undefined },
+      clusterNames: new Set([...names, ...(this.#dynamic?.clusters.names() ?? [])]),
+      secrets: prepared.secrets.byKey,
+      node: prepared.node,
+      headerPrefix: prepared.headerPrefix,
+      options: {
+        fileFlushIntervalMs: this.options.fileFlushIntervalMs,
+        fileFlushMinBytes: this.options.fileFlushMinSizeKb * 1024,
+        concurrency: this.options.concurrency,
       },
-      { workerIndex: -1, files: prepared.files, openLog: (target) => (this.#logs as LogFiles).open(target), onProblem: (text) => log.warning(text) },
-    );
+    };
+  }
+
+  #mainContext(prepared: Prepared): ServingContext {
+    return new ServingContext(this.#contextParts(prepared), {
+      workerIndex: -1,
+      files: prepared.files,
+      openLog: (target) => (this.#logs as LogFiles).open(target),
+      onProblem: (text) => log.warning(text),
+    });
+  }
+
+  // ---- discovery --------------------------------------------------------------------------------------------------------
+
+  #startDynamic(clusters: MainClusters): DynamicConfig {
+    const dynamic = new DynamicConfig({
+      stats: this.stats,
+      clusters,
+      concurrency: this.options.concurrency,
+      drainTimeMs: this.options.drainTimeS * 1000,
+      subscribe: (source, subscriber) => this.#subscribe(source, subscriber),
+      setText: (name, value) => this.aggregate.setText(name, value),
+      isStaticCluster: (name) => this.#static.clusters.some((cluster) => cluster.name === name),
+      isStaticListener: (name) => this.#static.listeners.some((listener) => listener.name === name),
+      validate: (resource, compile) => this.#validate(resource, compile),
+      context: () => this.#mainContext(this.#prepared as Prepared),
+      apply: (update) => this.#apply(update),
+      claim: (listener) => this.#choosePorts([listener]),
+      released: (listener) => void this.#listenerAddresses.delete(listener),
+    });
+    this.#dynamic = dynamic;
+    this.onStop(() => dynamic.close());
+    return dynamic;
+  }
+
+  /** Listeners and clusters of the bootstrap. */
+  get #static(): { readonly listeners: readonly Listener[]; readonly clusters: readonly Cluster[] } {
+    const resources = this.#prepared?.bootstrap.staticResources;
+    return { listeners: resources?.listeners ?? [], clusters: resources?.clusters ?? [] };
+  }
+
+  #subscribe(source: XdsSource, subscriber: Subscriber): Subscription {
+    const { rejectUnknownDynamicFields, ignoreUnknownDynamicFields } = this.options;
+    const unknownFields: UnknownFields = {
+      policy: rejectUnknownDynamicFields ? "reject" : ignoreUnknownDynamicFields ? "ignore" : "warn",
+      counted: (fields) => this.stats.counter("server.dynamic_unknown_fields").add(fields),
+    };
+    if (source.kind !== "file") throw new Error("not a file");
+    return new FileSubscription(source, subscriber, unknownFields);
+  }
+
+  /** Whether a resource is good, as its own configuration would be: throws an Error that says what is not. The files it names. */
+  async #validate(resource: Resource, compile: (context: CompileContext) => void): Promise<ReadonlyMap<string, Uint8Array>> {
+    const { message, problems, locate } = resource;
+    if (problems.length > 0) throw new Error(describeFindings(problems));
+    const prepared = this.#prepared as Prepared;
+    const { extensions } = prepared;
+    await extensions.load(collectMessageTypes(message));
+    const honours = [...coreHonours, ...[...extensions.values()].map((extension) => extension.honours)];
+    const { allowUnsupported, disabledExtensions } = this.options;
+    const findings = checkSupported(message, honours, locate, { allowUnsupported, disabledExtensions });
+    const context = new ValidatingContext({ ...this.#contextParts(prepared), stats: new StatsStore() }, resource, allowUnsupported);
+    compile(context);
+    const errors = [...findings, ...context.findings].filter(({ severity }) => severity === "error");
+    if (errors.length > 0) throw new Error(describeFindings(errors));
+    return context.files;
+  }
+
+  /** Tells the workers of changes; resolves when all have them in force. */
+  async #apply(update: Partial<ConfigUpdate>): Promise<void> {
+    const nothing: ConfigUpdate = {
+      clusters: [],
+      removedClusters: [],
+      hosts: [],
+      listeners: [],
+      removedListeners: [],
+      routes: [],
+      files: new Map(),
+      secrets: undefined,
+    };
+    const message = { type: "update", update: { ...nothing, ...update }, ports: this.#ports, reusePort: this.#reusePort } as const;
+    await Promise.all(this.#workers.map((link) => (link.begun ? this.#answer(link, "updated", () => link.send(message)) : undefined)));
+    for (const cluster of update.removedClusters ?? []) this.aggregate.forget(hostStatsOf(cluster));
+    this.#updateServerStats();
   }
 
   #openOutlierLog(path: string): LogWriter | undefined {
@@ -433,11 +541,15 @@ export class Server {
   }
 
   #workerConfig(prepared: Prepared): WorkerConfig {
+    const clusters = this.#dynamic?.clusters.active ?? [];
+    const listeners = this.#dynamic?.listeners.active ?? [];
+    const routes = this.#dynamic?.routes.current() ?? new Map();
     return {
-      listeners: prepared.bootstrap.staticResources?.listeners ?? [],
-      clusters: prepared.bootstrap.staticResources?.clusters ?? [],
+      listeners: [...(prepared.bootstrap.staticResources?.listeners ?? []), ...listeners.map(({ message }) => message)],
+      clusters: [...(prepared.bootstrap.staticResources?.clusters ?? []), ...clusters.map(({ message }) => message)],
       clusterDefaults: clusterDefaults(prepared.bootstrap),
-      files: prepared.files,
+      files: new Map([...prepared.files, ...[...listeners, ...clusters, ...routes.values()].flatMap(({ files }) => [...files])]),
+      routes: new Map([...routes].map(([key, { message }]) => [key, message])),
       secrets: prepared.secrets.byKey,
       node: prepared.node,
       headerPrefix: prepared.headerPrefix,
@@ -627,8 +739,8 @@ export class Server {
       uptimeS: (performance.now() - this.startedMs) / 1000,
       epoch: this.options.restartEpoch,
       runtime: this.#runtime,
-      listeners: this.#prepared?.bootstrap.staticResources?.listeners.length ?? 0,
-      clusters: this.#prepared?.bootstrap.staticResources?.clusters.length ?? 0,
+      listeners: this.#static.listeners.length + (this.#dynamic?.listeners.active.length ?? 0),
+      clusters: this.#static.clusters.length + (this.#dynamic?.clusters.active.length ?? 0),
       workersStarted: this.#state === "LIVE",
     });
   }
@@ -701,10 +813,18 @@ export class Server {
     this.#lastUpdated = new Date();
     const context = this.#mainContext(prepared);
     for (const cluster of [...clusters.added, ...clusters.updated]) this.#clusters?.add(compileCluster(cluster, context));
-    await this.#clusters?.initialized;
-    const hosts = this.#clusters?.snapshot() ?? [];
-    const message = { type: "reload", config: this.#workerConfig(prepared), hosts, ports: this.#ports, reusePort: this.#reusePort } as const;
-    await Promise.all(this.#workers.map((link) => this.#answer(link, "reloaded", () => link.send(message))));
+    const changedClusters = [...clusters.added, ...clusters.updated];
+    await Promise.all(changedClusters.map((cluster) => this.#clusters?.ready(name(cluster))));
+    await this.#dynamic?.needOf(resources(prepared).listeners);
+    await this.#apply({
+      clusters: changedClusters,
+      removedClusters: clusters.removed.map(name),
+      hosts: this.#clusters?.snapshot(changedClusters.map(name)) ?? [],
+      listeners: [...listeners.added, ...listeners.updated],
+      removedListeners: listeners.removed.map(name),
+      files: prepared.files,
+      secrets: prepared.secrets.byKey,
+    });
     for (const cluster of clusters.removed) this.#clusters?.remove(cluster.name);
     for (const listener of listeners.removed) this.#listenerAddresses.delete(listener.name);
     this.#serverStats?.reloaded(listeners, clusters);

@@ -161,6 +161,14 @@ export class StatsAggregate {
     this.#texts.set(name, value);
   }
 
+  /** Statistics whose names begin so are shown no more, see StatsStore.forget. */
+  forget(prefix: string): void {
+    for (const map of [this.#scalars, this.#hidden, this.#texts, this.#histograms])
+      for (const name of map.keys()) if (name.startsWith(prefix)) map.delete(name);
+    this.#sortedScalars = undefined;
+    this.#sortedHistograms = undefined;
+  }
+
   /** Counters and gauges by name. */
   *scalars(): Iterable<ScalarView> {
     this.#sortedScalars ??= [...this.#scalars.values()].sort(byName);

@@ -20,6 +20,8 @@ export interface ServerStats {
   readonly worker_restarts: Counter;
   /** Brings gauges up to date. */
   update(state: ServerState): void;
+  /** The listeners of the bootstrap are open in every worker. */
+  started(listeners: number, concurrency: number): void;
   /** The listeners stopped accepting. */
   listeners_stopped(): void;
   /** A new configuration is in force. */
@@ -82,9 +84,7 @@ export function serverStats(store: StatsStore, versionOverride = 0): ServerStats
   const noOverrideFolder = runtime.counter("override_dir_not_exists");
   let counted = { success: 0, error: 0, overrideDirExists: 0, overrideDirNotExists: 0 };
   const initialization = server.histogram("initialization_time_ms", "ms");
-  let announced = false;
   let watchdogs = 0;
-  let listeners = 0;
   for (const name of ["total_listeners_warming", "total_listeners_draining", "total_filter_chains_draining", "workers_pinned"]) set(manager, name, 0);
   set(server, "compilation_settings.fips_mode", 0);
   set(server, "days_until_first_cert_expiring", noCertificate);
@@ -122,14 +122,12 @@ export function serverStats(store: StatsStore, versionOverride = 0): ServerStats
       set(runtime, "num_layers", state.runtime.numLayers);
       set(runtime, "admin_overrides_active", state.runtime.adminOverrides > 0 ? 1 : 0);
       set(runtime, "deprecated_feature_seen_since_process_start", 0);
-      if (!announced && state.listeners > 0) {
-        announced = true;
-        listenerAdded.add(state.listeners);
-      }
-      if (state.workersStarted && listeners === 0) createSuccess.add(state.listeners * state.concurrency);
-      if (state.workersStarted) listeners = Math.max(1, state.listeners);
       set(manager, "workers_started", state.workersStarted ? 1 : 0);
       set(manager, "total_listeners_active", state.workersStarted ? state.listeners : 0);
+    },
+    started(listeners, concurrency) {
+      listenerAdded.add(listeners);
+      createSuccess.add(listeners * concurrency);
     },
     listeners_stopped() {
       listenerStopped.inc();

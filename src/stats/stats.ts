@@ -86,6 +86,21 @@ export class StatsStore {
     return made;
   }
 
+  /**
+   * Statistics whose names begin so are gone: a later one of the same name is a new one. Whoever still holds one may count on; nobody sees it.
+   * Their places in memory are not used again, since such late counts would be another's.
+   */
+  forget(prefix: string): void {
+    for (const [name, stat] of this.#byName) {
+      if (!name.startsWith(prefix)) continue;
+      this.#byName.delete(name);
+      if (stat instanceof Histogram) {
+        const at = this.histograms.indexOf(stat);
+        if (at >= 0) this.histograms.splice(at, 1);
+      }
+    }
+  }
+
   scope(prefix: string): StatsScope {
     return new StatsScope(this, prefix === "" || prefix.endsWith(".") ? prefix : `${prefix}.`);
   }

@@ -1,6 +1,6 @@
 /** A Cluster message, compiled and checked. Pure: nothing is resolved or connected. */
 
-import { honours as fileHonours } from "../config/file-source.ts";
+import { honours as fileHonours } from "../config/config-source.ts";
 import { durationMs, isMessage } from "../config/message.ts";
 import type { CircuitBreakers_Thresholds, Cluster } from "../config/schema/types/envoy.config.cluster.v3.d.ts";
 import type {

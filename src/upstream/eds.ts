@@ -1,11 +1,11 @@
 /** EDS: the members of a cluster come as a ClusterLoadAssignment of their own. */
 
-import { compileFileSource } from "../config/file-source.ts";
+import { compileConfigSource } from "../config/config-source.ts";
 import type { Finding } from "../config/finding.ts";
 import type { Cluster } from "../config/schema/types/envoy.config.cluster.v3.d.ts";
 import type { ClusterLoadAssignment } from "../config/schema/types/envoy.config.endpoint.v3.d.ts";
 import type { CompileContext, Honours } from "../extensions/extension.ts";
-import type { Resource } from "../xds/file-subscription.ts";
+import type { Resource } from "../xds/resource.ts";
 import { compileEndpoints } from "./compile-endpoints.ts";
 import type { EdsSettings } from "./settings.ts";
 
@@ -26,7 +26,7 @@ export function compileEds(message: Cluster, context: CompileContext): EdsSettin
     });
     return undefined;
   }
-  const source = compileFileSource(config, "eds_config", config.edsConfig, assignmentType, context);
+  const source = compileConfigSource(config, "eds_config", config.edsConfig, context);
   if (source === undefined) return undefined;
   const serviceName = config.serviceName === "" ? message.name : config.serviceName;
   return {

@@ -11,10 +11,15 @@ import { Http1Pool } from "./http1-pool.ts";
 import { transportSocketFor } from "./transport-socket-match.ts";
 import type { Host, HostMonitor, HostStats, Priority } from "./upstream.ts";
 
+/** What all statistics of a cluster's hosts begin with. */
+export function hostStatsOf(cluster: string): string {
+  return `\u0000host|${cluster}|`;
+}
+
 /** Names of a host's statistics begin so: they are not listed, /clusters reads them. */
 export function hostStatPrefix(cluster: string, host: HostData): string {
   // A logical host keeps its statistics when its address changes.
-  return `\u0000host|${cluster}|${host.logicalName ?? host.address.text}|`;
+  return `${hostStatsOf(cluster)}${host.logicalName ?? host.address.text}|`;
 }
 
 export interface HostImplStats extends HostStats {

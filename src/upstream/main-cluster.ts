@@ -1,5 +1,6 @@
 /** One cluster on the main thread: who its members are, and what of its statistics is computed rather than counted. */
 
+import type { Finding } from "../config/finding.ts";
 import type { LogWriter } from "../extensions/extension.ts";
 import { getLogger } from "../log/log.ts";
 import { ipAddress } from "../net/address.ts";
@@ -7,7 +8,9 @@ import type { Address } from "../net/connection.ts";
 import type { Timer, TimerWheel } from "../net/timer-wheel.ts";
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Counter, Gauge, StatsScope, StatsStore } from "../stats/stats.ts";
-import { FileSubscription, type FileSubscriptionOptions } from "../xds/file-subscription.ts";
+import { FileSubscription } from "../xds/file-subscription.ts";
+import { describe as describeFindings, type Resource } from "../xds/resource.ts";
+import { refuseBroken, type Subscribe, type Subscription } from "../xds/subscription.ts";
 import { circuitBreakerGauges, clusterStats, counterOf, remainingGauges } from "./cluster-stats.ts";
 import { type Resolve, resolveName } from "./dns.ts";
 import { assignmentType } from "./eds.ts";
@@ -49,8 +52,12 @@ export interface MainClustersOptions {
   readonly probe?: HealthChecksOptions["probe"];
   /** Text statistics (version_text). */
   readonly setText?: (name: string, value: string) => void;
+  /** A cluster is gone, and with it the statistics that begin so. */
+  readonly forget?: (prefix: string) => void;
   /** What of a dynamic resource is not supported. */
-  readonly check?: FileSubscriptionOptions["check"];
+  readonly check?: (message: object, locate: Resource["locate"]) => readonly Finding[];
+  /** How members of EDS clusters are had; without it only files can be read. */
+  readonly subscribe?: Subscribe;
 }
 
 interface TargetState {
@@ -74,6 +81,11 @@ const unlimited = 2 ** 64;
 /** An integer of 32 bits. */
 const randomInteger = (): number => Math.floor(Math.random() * 2 ** 32);
 
+const readFileOnly: Subscribe = (source, subscriber) => {
+  if (source.kind !== "file") throw new Error("resources come from files only here");
+  return new FileSubscription(source, subscriber);
+};
+
 export class MainCluster {
   readonly settings: CompiledCluster;
   readonly cells: Int32Array;
@@ -91,7 +103,7 @@ export class MainCluster {
   #closed = false;
   readonly #usedLately = new Set<string>();
   #cleanupTimer: Timer | undefined;
-  #subscription: FileSubscription | undefined;
+  #subscription: Subscription | undefined;
   #overprovisioningPercent: number | undefined;
   /** Members by their keys, where hosts are watched. */
   readonly #members = new Map<string, Member>();
@@ -231,13 +243,16 @@ export class MainCluster {
   }
 
   #subscribe(eds: EdsSettings): void {
-    this.#subscription = new FileSubscription({
-      source: eds.source,
+    const { setText, check, subscribe = readFileOnly } = this.#options;
+    this.#subscription = subscribe(eds.source, {
       typeName: assignmentType,
       scope: this.settings.scope,
-      setText: this.#options.setText,
-      check: this.#options.check,
-      accept: (resources) => {
+      names: [eds.serviceName],
+      ...(setText !== undefined && { setText }),
+      accept: ({ resources }) => {
+        refuseBroken(resources);
+        const unsupported = resources.flatMap(({ message, locate }) => check?.(message, locate) ?? []).filter(({ severity }) => severity === "error");
+        if (unsupported.length > 0) throw new Error(describeFindings(unsupported));
         const members = eds.membersOf(resources);
         if (members === undefined) {
           this.#counter("update_empty").inc();

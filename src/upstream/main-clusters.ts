@@ -80,6 +80,9 @@ export class MainClusters {
     if (cluster === undefined) return;
     cluster.close();
     this.#clusters.delete(name);
+    const { prefix } = cluster.settings.scope;
+    // Two clusters may count under one alt_stat_name.
+    if (![...this.#clusters.values()].some((other) => other.settings.scope.prefix === prefix)) this.#options.forget?.(prefix);
     this.#manager.cluster_removed.inc();
     this.#count();
   }
@@ -94,8 +97,18 @@ export class MainClusters {
     return [...this.#clusters.values()].filter((cluster) => cluster.warming).map((cluster) => cluster.settings.name);
   }
 
-  snapshot(): HostUpdate[] {
-    return [...this.#clusters.values()].map((cluster) => cluster.update());
+  /** When this cluster has its first members, or knows that it has none. */
+  ready(name: string): Promise<void> {
+    return this.#clusters.get(name)?.ready ?? Promise.resolve();
+  }
+
+  isWarming(name: string): boolean {
+    return this.#clusters.get(name)?.warming ?? false;
+  }
+
+  /** Members as they are now, of all clusters or of those named. */
+  snapshot(names: Iterable<string> = this.#clusters.keys()): HostUpdate[] {
+    return [...names].flatMap((name) => this.#clusters.get(name)?.update() ?? []);
   }
 
   views(): ClusterView[] {

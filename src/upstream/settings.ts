@@ -1,12 +1,12 @@
 /** A Cluster message, compiled: what pools and balancers of every thread share. */
 
-import type { FileSource } from "../config/file-source.ts";
+import type { XdsSource } from "../config/config-source.ts";
 import type { JsonObject } from "../config/message.ts";
 import type { UpstreamTransportSocket } from "../extensions/extension.ts";
 import type { H1Settings } from "../http/h1/settings.ts";
 import type { KeepAlive } from "../net/socket-connection.ts";
 import type { StatsScope } from "../stats/stats.ts";
-import type { Resource } from "../xds/file-subscription.ts";
+import type { Resource } from "../xds/resource.ts";
 import type { HealthCheckSettings } from "./health/settings.ts";
 import type { HostData } from "./hosts.ts";
 import type { OutlierSettings } from "./outlier/settings.ts";
@@ -100,7 +100,7 @@ export interface DnsSettings {
 }
 
 export interface EdsSettings {
-  readonly source: FileSource;
+  readonly source: XdsSource;
   /** The cluster_name that its assignment has. */
   readonly serviceName: string;
   /** Undefined: there is no assignment. Throws an Error that says what is wrong with it. */

@@ -1,6 +1,7 @@
 /** What the main thread and a worker say to each other: plain data only. */
 import type { Cluster } from "../config/schema/types/envoy.config.cluster.v3.d.ts";
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
+import type { RouteConfiguration } from "../config/schema/types/envoy.config.route.v3.d.ts";
 import type { Secret } from "../config/schema/types/envoy.extensions.transport_sockets.tls.v3.d.ts";
 import type { ClusterDefaults } from "../extensions/extension.ts";
 import type { GlobalLimitSettings } from "../listener/global-limit.ts";
@@ -13,7 +14,7 @@ import type { HistogramUnit, KeptValues, StatKind } from "../stats/stats.ts";
 import type { HostUpdate } from "../upstream/main-clusters.ts";
 import type { HostEvent } from "../upstream/outlier/monitor.ts";
 
-/** What all threads are told of the configuration; sent whole at start and at each reload. */
+/** What all threads are told of the configuration; sent whole to a worker that starts. */
 export interface WorkerConfig {
   readonly listeners: readonly Listener[];
   readonly clusters: readonly Cluster[];
@@ -22,8 +23,28 @@ export interface WorkerConfig {
   readonly files: ReadonlyMap<string, Uint8Array>;
   /** Secrets that TLS contexts name, by secretKey. */
   readonly secrets: ReadonlyMap<string, Secret>;
+  /** Route configurations that discovery has brought, by key (see router/route-tables.ts). */
+  readonly routes: ReadonlyMap<string, RouteConfiguration>;
   readonly node: { readonly id: string; readonly cluster: string; readonly zone: string };
   readonly headerPrefix: string;
+}
+
+/** What changes in a running configuration. All of it is in force when the worker answers. */
+export interface ConfigUpdate {
+  /** New ones, and those that take another's place. */
+  readonly clusters: readonly Cluster[];
+  readonly removedClusters: readonly string[];
+  /** Members of `clusters`. */
+  readonly hosts: readonly HostUpdate[];
+  /** New ones, and those that take another's place: they keep its port and its connections. */
+  readonly listeners: readonly Listener[];
+  readonly removedListeners: readonly string[];
+  /** undefined: no listener needs it any more. */
+  readonly routes: readonly (readonly [key: string, message: RouteConfiguration | undefined])[];
+  /** Contents of files that are new or have changed. */
+  readonly files: ReadonlyMap<string, Uint8Array>;
+  /** All of them; undefined: as before. */
+  readonly secrets: ReadonlyMap<string, Secret> | undefined;
 }
 
 export interface WorkerStart {
@@ -57,13 +78,7 @@ export type ToWorker =
   | { readonly type: "host_failed"; readonly cluster: string; readonly host: number }
   | { readonly type: "runtime"; readonly values: ReadonlyMap<string, RuntimeValue> }
   | { readonly type: "log_levels"; readonly levels: readonly (readonly [Component, Level])[] }
-  | {
-      readonly type: "reload";
-      readonly config: WorkerConfig;
-      readonly hosts: readonly HostUpdate[];
-      readonly ports: ReadonlyMap<string, number>;
-      readonly reusePort: boolean;
-    }
+  | { readonly type: "update"; readonly update: ConfigUpdate; readonly ports: ReadonlyMap<string, number>; readonly reusePort: boolean }
   | { readonly type: "health_failed"; readonly failed: boolean }
   | { readonly type: "drain"; readonly kind: "gradual" | "immediate"; readonly inboundOnly: boolean }
   | { readonly type: "stop_listeners"; readonly inboundOnly: boolean }
@@ -87,7 +102,8 @@ export type FromWorker =
   | { readonly type: "compiled" }
   | { readonly type: "listening"; readonly addresses: readonly (readonly [listener: string, address: string])[] }
   | { readonly type: "listen_failed"; readonly listener: string; readonly address: string; readonly code: string; readonly message: string }
-  | { readonly type: "reloaded" }
+  /** The answer to `update`. */
+  | { readonly type: "updated" }
   | { readonly type: "log"; readonly record: LogRecord }
   | { readonly type: "connections"; readonly active: number }
   /** ORIGINAL_DST: hosts that came up here, and those used since the last such message. */

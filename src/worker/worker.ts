@@ -4,6 +4,7 @@
  */
 
 import { fingerprint } from "../config/fingerprint.ts";
+import type { Cluster } from "../config/schema/types/envoy.config.cluster.v3.d.ts";
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
 import { compileListener } from "../listener/compile.ts";
 import { GlobalLimit } from "../listener/global-limit.ts";
@@ -11,9 +12,9 @@ import { WorkerListener } from "../listener/listener.ts";
 import { getLogger, setLogSink } from "../log/log.ts";
 import { LogFiles } from "../log/log-files.ts";
 import { systemClock, TimerWheel } from "../net/timer-wheel.ts";
-import { withSecrets } from "../net/tls/secrets.ts";
 import { shrinkHeap } from "../os/shrink-heap.ts";
 import { OverloadState } from "../overload/thread-state.ts";
+import { RouteTables } from "../router/route-tables.ts";
 import { type Runtime, RuntimeSnapshot } from "../runtime/runtime.ts";
 import { ServingContext } from "../server/compile-context.ts";
 import { EventLoopWatch } from "../server/event-loop.ts";
@@ -21,10 +22,11 @@ import { collectMessageTypes, ExtensionSet } from "../server/extension-set.ts";
 import { type HistogramUnit, type KeptValues, StatsStore } from "../stats/stats.ts";
 import { compileStatsMatcher } from "../stats/stats-config.ts";
 import { compileCluster } from "../upstream/compile.ts";
+import { hostStatsOf } from "../upstream/host.ts";
 import { TextStream } from "../upstream/text-stream.ts";
 import { WorkerClusters } from "../upstream/worker-clusters.ts";
 import { DrainState } from "./drain.ts";
-import type { FromWorker, ToWorker, WorkerConfig, WorkerStart } from "./protocol.ts";
+import type { ConfigUpdate, FromWorker, ToWorker, WorkerConfig, WorkerStart } from "./protocol.ts";
 
 const log = getLogger("main");
 
@@ -51,13 +53,23 @@ export class WorkerCore {
   readonly #listeners = new Map<string, Running>();
   /** Replaced or removed listeners whose last connections are still being served. */
   readonly #retired = new Set<WorkerListener>();
-  #config: WorkerConfig;
+  readonly #routes = new RouteTables();
+  /** Names of all clusters of the configuration. */
+  readonly #clusterNames: Set<string>;
+  /** Where each counts. */
+  readonly #clusterScopes = new Map<string, string>();
+  readonly #files: Map<string, Uint8Array>;
+  #secrets: WorkerConfig["secrets"];
+  /** Listeners are bound as they come; before that they wait for the `listen` message. */
+  #isListening = false;
   /** Messages are taken one after the other, although reloading is asynchronous. */
   #queue: Promise<void> = Promise.resolve();
 
   constructor(start: WorkerStart, send: (message: FromWorker) => void) {
     this.#start = start;
-    this.#config = start.config;
+    this.#clusterNames = new Set(start.config.clusters.map(({ name }) => name));
+    this.#files = new Map(start.config.files);
+    this.#secrets = start.config.secrets;
     this.#send = send;
     setLogSink({ write: (record) => send({ type: "log", record }) }, start.index);
     for (const [component, level] of start.logLevels) getLogger(component).level = level;
@@ -108,10 +120,12 @@ export class WorkerCore {
   }
 
   async #prepare(): Promise<void> {
-    const context = await this.#context(this.#config);
-    for (const message of this.#config.clusters) this.#clusters.add(compileCluster(message, context));
+    const { clusters, listeners, routes } = this.#start.config;
+    const context = await this.#context([clusters, listeners, [...routes.values()]]);
+    for (const [key, message] of routes) this.#routes.set(key, message, context);
+    for (const message of clusters) this.#addCluster(message, context);
     for (const update of this.#start.hosts) this.#clusters.updateHosts(update);
-    for (const message of this.#config.listeners) this.#listeners.set(message.name, { message, listener: this.#createListener(message, context) });
+    for (const message of listeners) this.#listeners.set(message.name, { message, listener: this.#createListener(message, context) });
     this.#eventLoop = new EventLoopWatch(this.#start.eventLoops, this.#start.index, this.#stats);
     this.#send({ type: "compiled" });
   }
@@ -128,6 +142,7 @@ export class WorkerCore {
       case "start":
         break; // taken by whoever made this object
       case "listen":
+        this.#isListening = true;
         await this.#listen([...this.#listeners.values()], message.ports, message.reusePort);
         break;
       case "hosts":
@@ -145,8 +160,8 @@ export class WorkerCore {
       case "log_levels":
         for (const [component, level] of message.levels) getLogger(component).level = level;
         break;
-      case "reload":
-        await this.#reload(message);
+      case "update":
+        await this.#update(message);
         break;
       case "health_failed":
         this.#drain.healthFailed = message.failed;
@@ -222,8 +237,16 @@ export class WorkerCore {
     this.#send({ type: "histograms", batch });
   }
 
-  async #context(config: WorkerConfig): Promise<ServingContext> {
-    await this.#extensions.load(collectMessageTypes([config.listeners, config.clusters]));
+  #addCluster(message: Cluster, context: ServingContext): void {
+    const settings = compileCluster(message, context);
+    this.#clusterScopes.set(message.name, settings.scope.prefix);
+    this.#clusters.add(settings);
+  }
+
+  /** `messages`: what is going to be compiled. */
+  async #context(messages: readonly object[]): Promise<ServingContext> {
+    const { config } = this.#start;
+    await this.#extensions.load(collectMessageTypes(messages));
     return new ServingContext(
       {
         extensions: this.#extensions,
@@ -233,8 +256,9 @@ export class WorkerCore {
         overload: this.#overload,
         clusterDefaults: config.clusterDefaults,
         clusters: this.#clusters,
-        clusterNames: new Set(config.clusters.map((cluster) => cluster.name)),
-        secrets: config.secrets,
+        clusterNames: this.#clusterNames,
+        secrets: this.#secrets,
+        routes: this.#routes,
         node: config.node,
         headerPrefix: config.headerPrefix,
         options: {
@@ -245,7 +269,7 @@ export class WorkerCore {
       },
       {
         workerIndex: this.#start.index,
-        files: config.files,
+        files: this.#files,
         openLog: (target) => this.#logs.open(target),
         onProblem: (text) => log.warning(`while compiling: ${text}`),
       },
@@ -278,47 +302,53 @@ export class WorkerCore {
     this.#send({ type: "listening", addresses });
   }
 
-  /** Takes a new configuration: what did not change goes on untouched, a changed listener keeps its port and its connections. */
-  async #reload(message: Extract<ToWorker, { type: "reload" }>): Promise<void> {
-    const before = this.#config;
-    const context = await this.#context(message.config);
-    this.#config = message.config;
-    const oldClusters = new Map(before.clusters.map((cluster) => [cluster.name, fingerprint(cluster, before.files, withSecrets(before.secrets))]));
-    for (const cluster of message.config.clusters) {
-      if (oldClusters.get(cluster.name) === fingerprint(cluster, message.config.files, withSecrets(message.config.secrets))) oldClusters.delete(cluster.name);
-      else this.#clusters.add(compileCluster(cluster, context));
-    }
-    for (const update of message.hosts) this.#clusters.updateHosts(update);
+  /** Takes changes of the configuration: a changed listener keeps its port and its connections. */
+  async #update({ update, ports, reusePort }: Extract<ToWorker, { type: "update" }>): Promise<void> {
+    for (const [path, contents] of update.files) this.#files.set(path, contents);
+    if (update.secrets !== undefined) this.#secrets = update.secrets;
+    for (const { name } of update.clusters) this.#clusterNames.add(name);
+    const context = await this.#context([update.clusters, update.listeners, update.routes]);
+    for (const [key, message] of update.routes) this.#routes.set(key, message, context);
+    for (const message of update.clusters) this.#addCluster(message, context);
+    for (const hosts of update.hosts) this.#clusters.updateHosts(hosts);
+    const fresh = this.#updateListeners(update, context);
+    for (const name of update.removedClusters) this.#removeCluster(name);
+    if (this.#isListening) await this.#listen(fresh, ports, reusePort);
+    this.#send({ type: "updated" });
+  }
+
+  /** Those that have to be bound. */
+  #updateListeners(update: ConfigUpdate, context: ServingContext): Running[] {
     const fresh: Running[] = [];
-    const kept = new Set<string>();
-    for (const listener of message.config.listeners) {
-      kept.add(listener.name);
-      const running = this.#listeners.get(listener.name);
-      if (
-        running !== undefined &&
-        fingerprint(running.message, before.files, withSecrets(before.secrets)) ===
-          fingerprint(listener, message.config.files, withSecrets(message.config.secrets))
-      )
-        continue;
-      if (running !== undefined && fingerprint(running.message.address) === fingerprint(listener.address)) {
-        running.listener.update(compileListener(listener, context));
-        this.#listeners.set(listener.name, { message: listener, listener: running.listener });
-        continue;
-      }
-      if (running !== undefined) this.#retire(running.listener);
-      const next = { message: listener, listener: this.#createListener(listener, context) };
-      this.#listeners.set(listener.name, next);
-      fresh.push(next);
-    }
-    for (const [name, running] of this.#listeners) {
-      if (kept.has(name)) continue;
+    for (const name of update.removedListeners) {
+      const running = this.#listeners.get(name);
+      if (running === undefined) continue;
       this.#listeners.delete(name);
       this.#retire(running.listener);
     }
-    const names = new Set(message.config.clusters.map((cluster) => cluster.name));
-    for (const cluster of before.clusters) if (!names.has(cluster.name)) this.#clusters.remove(cluster.name);
-    await this.#listen(fresh, message.ports, message.reusePort);
-    this.#send({ type: "reloaded" });
+    for (const message of update.listeners) {
+      const running = this.#listeners.get(message.name);
+      if (running !== undefined && fingerprint(running.message.address) === fingerprint(message.address)) {
+        running.listener.update(compileListener(message, context));
+        this.#listeners.set(message.name, { message, listener: running.listener });
+        continue;
+      }
+      if (running !== undefined) this.#retire(running.listener);
+      const next = { message, listener: this.#createListener(message, context) };
+      this.#listeners.set(message.name, next);
+      fresh.push(next);
+    }
+    return fresh;
+  }
+
+  #removeCluster(name: string): void {
+    this.#clusterNames.delete(name);
+    this.#clusters.remove(name);
+    const prefix = this.#clusterScopes.get(name);
+    this.#clusterScopes.delete(name);
+    // Two clusters may count under one alt_stat_name.
+    if (prefix !== undefined && ![...this.#clusterScopes.values()].includes(prefix)) this.#stats.forget(prefix);
+    this.#stats.forget(hostStatsOf(name));
   }
 
   #retire(listener: WorkerListener): void {

@@ -33,6 +33,9 @@ function tlsContexts(server: AdminServer): CommonTlsContext[] {
   };
   walk(server.config.bootstrap.staticResources?.clusters);
   walk(server.config.bootstrap.staticResources?.listeners);
+  const { clusters, listeners } = server.config.dynamic;
+  walk(clusters.active.map(({ message }) => message));
+  walk(listeners.entries.map(({ active }) => active?.message));
   return found;
 }
 

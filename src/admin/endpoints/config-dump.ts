@@ -53,11 +53,11 @@ function anyJson(message: { readonly $typeName: string }): object {
 function dumpAll(sections: readonly ConfigSection[]): AdminResponse {
   const configs = new LazyList(
     sections.map((section) => () => {
-      const { items } = section;
-      if (items === undefined || items.messages.length === 0) return anyJson(section.message);
+      const items = section.items.filter(({ messages }) => messages.length > 0);
       // Each resource is made into text on its own: a configuration can be large.
-      const list = new LazyList(items.messages.map((message) => () => toJson(message, options)));
-      return { ...anyJson({ ...section.message, [items.property]: [] } as typeof section.message), [items.field]: list };
+      const lists = items.map(({ field, messages }) => [field, new LazyList(messages.map((message) => () => toJson(message, options)))] as const);
+      const empty = Object.fromEntries(items.map(({ property }) => [property, []]));
+      return { ...anyJson({ ...section.message, ...empty }), ...Object.fromEntries(lists) };
     }),
   );
   return { status: 200, contentType: applicationJson, body: jsonPieces({ configs }) };
@@ -81,7 +81,7 @@ function dumpResource(sections: readonly ConfigSection[], resource: string, mask
       ?.fields.find((f) => f.name === resource);
     if (field === undefined) continue;
     if (field.label !== "list") return failed(400, `${resource} is not a repeated field. Use ?mask=${resource} to get only this field\n`);
-    const found = section.items?.field === resource ? section.items.messages : [];
+    const found = section.items.find((items) => items.field === resource)?.messages ?? [];
     const configs: (() => object)[] = [];
     for (const message of found) {
       if (mask === "") {

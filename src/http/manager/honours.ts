@@ -1,15 +1,19 @@
 /** The fields of the connection manager's messages that it acts on. */
+
+import { honours as sourceHonours } from "../../config/config-source.ts";
 import type { Honours } from "../../extensions/extension.ts";
 import { honours as localReplyHonours } from "./local-reply.ts";
 
 const pkg = "envoy.extensions.filters.network.http_connection_manager.v3.";
 
 export const honours: Honours = {
+  ...sourceHonours,
   ...localReplyHonours,
   [`${pkg}HttpConnectionManager`]: [
     "codec_type",
     "stat_prefix",
     "route_config",
+    "rds",
     "http_filters",
     "add_user_agent",
     "common_http_protocol_options",
@@ -50,6 +54,7 @@ export const honours: Honours = {
     "strip_trailing_host_dot",
     "append_x_forwarded_port",
   ],
+  [`${pkg}Rds`]: "*",
   [`${pkg}HttpConnectionManager.HcmAccessLogOptions`]: ["access_log_flush_interval", "flush_access_log_on_new_request"],
   [`${pkg}HttpConnectionManager.InternalAddressConfig`]: "*",
   [`${pkg}HttpConnectionManager.SetCurrentClientCertDetails`]: ["subject", "cert", "chain", "dns", "uri"],

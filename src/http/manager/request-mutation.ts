@@ -133,7 +133,8 @@ export function mutateRequest(headers: RequestHeaders, connection: Connection, s
   const prefix = settings.headerPrefix;
   if (internal) headers.set(prefix === "x-envoy" ? "x-envoy-internal" : `${prefix}-internal`, "true");
   else removeInternal(headers, prefix, edge);
-  if (settings.routes !== undefined && !internal) for (const name of settings.routes.internalOnlyHeaders) headers.remove(name);
+  const routes = settings.routes.current;
+  if (routes !== undefined && !internal) for (const name of routes.internalOnlyHeaders) headers.remove(name);
 
   if (settings.addUserAgent) {
     headers.set(`${prefix}-downstream-service-cluster`, settings.node.cluster);

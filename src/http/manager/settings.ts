@@ -1,4 +1,5 @@
 /** An HttpConnectionManager message, compiled: what every connection and stream of it shares. */
+import { compileConfigSource } from "../../config/config-source.ts";
 import { durationMs } from "../../config/message.ts";
 import type { HttpConnectionManager } from "../../config/schema/types/envoy.extensions.filters.network.http_connection_manager.v3.d.ts";
 import type { AccessLogger, CompileContext, HttpFilterScope, NetworkFilterScope } from "../../extensions/extension.ts";
@@ -7,7 +8,7 @@ import { compileAccessLogs, noAccessLog } from "../../formatter/access-log.ts";
 import { type CidrList, compileCidrList } from "../../matching/cidr.ts";
 import { noOverload, type OverloadState } from "../../overload/thread-state.ts";
 import { compileRouteConfiguration } from "../../router/compile.ts";
-import type { RouteTable } from "../../router/route.ts";
+import { type RouteTableHolder, routesKey } from "../../router/route-tables.ts";
 import type { HttpFilterFactory } from "../filter.ts";
 import { compileNameFormat, type H1Settings, h1Stats } from "../h1/settings.ts";
 import { compileLocalReplies, type LocalReplies } from "./local-reply.ts";
@@ -26,7 +27,8 @@ export interface ManagerSettings {
   readonly listenerStats: ListenerHttpStats;
   readonly h1: H1Settings;
   readonly filters: readonly ChainFilter[];
-  readonly routes: RouteTable | undefined;
+  /** Its `current` is undefined where there are no routes (yet). */
+  readonly routes: RouteTableHolder;
   readonly upgrades: ReadonlyMap<string, { readonly enabled: boolean; readonly filters: readonly ChainFilter[] | undefined }>;
   readonly accessLog: AccessLogger;
   readonly logsAccess: boolean;
@@ -80,13 +82,21 @@ const escapedActions = { 0: "keep", 1: "keep", 2: "reject", 3: "redirect", 4: "f
 const clientCertActions = { 0: "sanitize", 1: "forward_only", 2: "append_forward", 3: "sanitize_set", 4: "always_forward_only" } as const;
 const serverHeaderActions = { 0: "overwrite", 1: "append_if_absent", 2: "pass_through" } as const;
 
+function compileRoutes(message: HttpConnectionManager, context: CompileContext): RouteTableHolder {
+  const { case: kind, value } = message.routeSpecifier;
+  if (kind === "routeConfig") return { current: compileRouteConfiguration(value, context) };
+  if (kind !== "rds") return { current: undefined };
+  const { configSource, routeConfigName } = value;
+  if (context.validating) compileConfigSource(value, "config_source", configSource, context);
+  return context.routes?.holder(routesKey(configSource, routeConfigName)) ?? { current: undefined };
+}
+
 export function compileManager(message: HttpConnectionManager, context: CompileContext, scope: NetworkFilterScope): ManagerSettings {
   const statPrefix = `http.${message.statPrefix}.`;
   const common = message.commonHttpProtocolOptions;
   const h1 = message.httpProtocolOptions;
   const filters = compileFilters(message.httpFilters, context, statPrefix);
   const accessLog = compileAccessLogs(message.accessLog, context);
-  let routes: RouteTable | undefined;
   if (message.codecType > 1) {
     const codec = message.codecType === 2 ? "HTTP2" : "HTTP3";
     context.report(message, "codec_type", { code: "OR4003", text: `codec_type ${codec} is not supported yet`, hint: "use AUTO or HTTP1" });
@@ -105,7 +115,6 @@ export function compileManager(message: HttpConnectionManager, context: CompileC
       hint: "keep one of the two",
     });
   }
-  if (message.routeSpecifier.case === "routeConfig") routes = compileRouteConfiguration(message.routeSpecifier.value, context);
   const upgrades = new Map<string, { enabled: boolean; filters: readonly ChainFilter[] | undefined }>();
   for (const upgrade of message.upgradeConfigs) {
     const key = upgrade.upgradeType.toLowerCase();
@@ -135,7 +144,7 @@ export function compileManager(message: HttpConnectionManager, context: CompileC
       stats: h1Stats(context.stats.scope("")),
     },
     filters,
-    routes,
+    routes: compileRoutes(message, context),
     upgrades,
     accessLog,
     logsAccess: accessLog !== noAccessLog,

@@ -310,7 +310,7 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
   route(): Route | undefined {
     if (this.#routeKnown) return this.#route;
     this.#routeKnown = true;
-    const { routes } = this.settings;
+    const routes = this.settings.routes.current;
     const headers = this.requestHeaders;
     if (routes === undefined || headers === undefined) return undefined;
     if (this.#random < 0) this.#random = Math.floor(Math.random() * 0x1_0000_0000);

@@ -1,6 +1,6 @@
 /** Secrets that a TLS context names instead of holding them: from static_resources.secrets, or from a file (SDS). */
 
-import { compileFileSource } from "../../config/file-source.ts";
+import { compileConfigSource, sourceKey } from "../../config/config-source.ts";
 import type {
   CertificateValidationContext,
   CommonTlsContext,
@@ -20,11 +20,9 @@ export const honours: Honours = {
   [`${at}CommonTlsContext.CombinedCertificateValidationContext`]: ["default_validation_context", "validation_context_sds_secret_config"],
 };
 
-/** What tells a secret from others of its name: the file that it comes from. */
+/** What tells a secret from others of its name: the source that it comes from. */
 export function secretKey({ name, sdsConfig }: SdsSecretConfig): string {
-  const source = sdsConfig?.configSourceSpecifier;
-  const path = source?.case === "path" ? source.value : source?.case === "pathConfigSource" ? source.value.path : "";
-  return `${path}\u0000${name}`;
+  return `${sourceKey(sdsConfig)}\u0000${name}`;
 }
 
 export interface FoundSecrets {
@@ -45,7 +43,7 @@ export function findSecrets(message: CommonTlsContext | undefined, context: Comp
   const find = (config: SdsSecretConfig, field: string, kind: Secret["type"]["case"]): Secret["type"] | undefined => {
     if (config.sdsConfig !== undefined) {
       isDynamic = true;
-      if (context.validating) compileFileSource(config, "sds_config", config.sdsConfig, secretType, context);
+      if (context.validating) compileConfigSource(config, "sds_config", config.sdsConfig, context);
     }
     const type = context.secret?.(config)?.type;
     if (type?.case === kind) return type;
