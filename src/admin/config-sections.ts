@@ -4,7 +4,7 @@ import type { FilterChain, Listener } from "../config/schema/types/envoy.config.
 import type { RouteConfiguration } from "../config/schema/types/envoy.config.route.v3.d.ts";
 import type { HttpConnectionManager } from "../config/schema/types/envoy.extensions.filters.network.http_connection_manager.v3.d.ts";
 import { endpointConfigs } from "./endpoint-configs.ts";
-import { nodeMessage } from "./node.ts";
+import { nodeFacts, nodeMessage } from "./node.ts";
 import type { AdminDynamic, AdminResource, AdminServer } from "./server.ts";
 import { type Typed, typed } from "./typed.ts";
 
@@ -26,7 +26,7 @@ export function configSections(server: AdminServer, includeEds: boolean, keep: (
   const sections: ConfigSection[] = [
     {
       message: typed("envoy.admin.v3.BootstrapConfigDump", {
-        bootstrap: { ...bootstrap, node: nodeMessage(server) },
+        bootstrap: { ...bootstrap, node: nodeMessage(nodeFacts(server)) },
         lastUpdated: timestamp(bootstrapLoadedAt),
       }),
       items: [],

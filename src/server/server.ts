@@ -8,6 +8,7 @@ import { EventEmitter } from "node:events";
 import { existsSync, rmSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
+import { nodeMessage } from "../admin/node.ts";
 import type { AdminConfig } from "../admin/server.ts";
 import type { Options } from "../cli/options.ts";
 import type { XdsSource } from "../config/config-source.ts";
@@ -15,8 +16,10 @@ import type { Finding } from "../config/finding.ts";
 import { fingerprint } from "../config/fingerprint.ts";
 import { durationMs } from "../config/message.ts";
 import type { Cluster } from "../config/schema/types/envoy.config.cluster.v3.d.ts";
+import type { ConfigSource } from "../config/schema/types/envoy.config.core.v3.d.ts";
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
 import { checkSupported } from "../config/supported.ts";
+import { walkMessages } from "../config/walk.ts";
 import { coreHonours } from "../extensions/core-honours.ts";
 import type { CompileContext, LogWriter } from "../extensions/extension.ts";
 import { compileListener } from "../listener/compile.ts";
@@ -42,6 +45,7 @@ import { MainClusters } from "../upstream/main-clusters.ts";
 import type { ConfigUpdate, FromWorker, WorkerConfig, WorkerStart } from "../worker/protocol.ts";
 import { FileSubscription } from "../xds/file-subscription.ts";
 import { describe as describeFindings, type Resource, type UnknownFields } from "../xds/resource.ts";
+import type { RestSubscription } from "../xds/rest-subscription.ts";
 import type { Subscriber, Subscription } from "../xds/subscription.ts";
 import { adminServerOf } from "./admin-adapter.ts";
 import { adminListenerMessage } from "./admin-listener.ts";
@@ -51,8 +55,10 @@ import { type ContextParts, ServingContext, ValidatingContext } from "./compile-
 import { DynamicConfig } from "./dynamic/dynamic-config.ts";
 import { compileEventLoops, type EventLoopSettings, EventLoopWatch } from "./event-loop.ts";
 import { collectMessageTypes } from "./extension-set.ts";
+import type { MainCalls } from "./main-calls.ts";
 import { type Prepared, type PrepareResult, prepare, prepareLoaded } from "./prepare.ts";
 import { SecretStats, SecretWatch } from "./secrets.ts";
+import { versionString } from "./version.ts";
 import { WorkerLink } from "./worker-link.ts";
 
 const log = getLogger("main");
@@ -85,6 +91,12 @@ export type ServerState = "PRE_INITIALIZING" | "INITIALIZING" | "LIVE" | "DRAINI
 /** A worker that dies more often than this within a minute is a fault no restart mends: the process ends. */
 const maxCrashesPerMinute = 10;
 
+/** What talks to management servers. */
+interface Remote {
+  readonly MainCalls: typeof MainCalls;
+  readonly RestSubscription: typeof RestSubscription;
+}
+
 export class Server {
   readonly options: Options;
   readonly stats: StatsStore;
@@ -107,6 +119,8 @@ export class Server {
   #runtime = new RuntimeLayers(undefined);
   #clusters: MainClusters | undefined;
   #dynamic: DynamicConfig | undefined;
+  #calls: MainCalls | undefined;
+  #remote: Remote | undefined;
   #secretStats: SecretStats | undefined;
   readonly #secretWatch = new SecretWatch(() => this.#reloadSecrets());
   #workers: WorkerLink[] = [];
@@ -223,9 +237,15 @@ export class Server {
       stats: this.stats,
       timers: this.#timers,
       runtime: this.#runtime,
-      concurrency: this.options.concurrency,
-      onUpdate: (update) => this.#toWorkers({ type: "hosts", update }),
-      onHealth: (cluster) => this.#toWorkers({ type: "host_health", cluster }),
+      threads: this.options.concurrency + 1,
+      onUpdate: (update) => {
+        this.#toWorkers({ type: "hosts", update });
+        this.#calls?.updateHosts(update);
+      },
+      onHealth: (cluster) => {
+        this.#toWorkers({ type: "host_health", cluster });
+        this.#calls?.refreshHealth(cluster);
+      },
       onHealthFailure: (cluster, host) => this.#toWorkers({ type: "host_failed", cluster, host }),
       readStat: (name) => this.aggregate.value(name),
       outlierLog: this.#openOutlierLog(bootstrap.clusterManager?.outlierDetection?.eventLogPath ?? ""),
@@ -247,11 +267,17 @@ export class Server {
     this.onStop(() => this.#secretWatch.close());
     const context = this.#mainContext(prepared);
     this.#startSinks(prepared, context);
-    for (const cluster of bootstrap.staticResources?.clusters ?? []) this.#clusters.add(compileCluster(cluster, context));
+    await this.#loadRemote(prepared);
+    const compiledClusters = (bootstrap.staticResources?.clusters ?? []).map((cluster) => compileCluster(cluster, context));
+    // Those that management servers are reached through come first.
+    const [secondary, primary] = [true, false].map((isSecondary) => compiledClusters.filter(({ eds }) => (eds !== undefined) === isSecondary));
+    for (const cluster of primary) this.#clusters.add(cluster);
     const compiled = this.#startWorkers();
     if (beforeAdmin) await beforeAdmin();
     await this.#startAdmin(prepared);
     await Promise.all([compiled, this.#clusters.initialized]);
+    for (const cluster of secondary) this.#clusters.add(cluster);
+    await this.#clusters.initialized;
     const dynamic = this.#startDynamic(this.#clusters);
     if (prepared.dynamic.clusters !== undefined) {
       await dynamic.startClusters(prepared.dynamic.clusters);
@@ -492,8 +518,50 @@ export class Server {
       policy: rejectUnknownDynamicFields ? "reject" : ignoreUnknownDynamicFields ? "ignore" : "warn",
       counted: (fields) => this.stats.counter("server.dynamic_unknown_fields").add(fields),
     };
-    if (source.kind !== "file") throw new Error("not a file");
-    return new FileSubscription(source, subscriber, unknownFields);
+    if (source.kind === "file") return new FileSubscription(source, subscriber, unknownFields);
+    const remote = this.#remote as Remote;
+    this.#calls ??= this.#startCalls(remote.MainCalls);
+    const calls = this.#calls;
+    return new remote.RestSubscription(source, subscriber, {
+      unknownFields,
+      cluster: (name) => calls.cluster(name),
+      node: () => this.nodeMessage(),
+      random: Math.random,
+    });
+  }
+
+  /** The node as management servers are told of it. */
+  nodeMessage(): object {
+    const { disabledExtensions } = this.options;
+    return nodeMessage({ version: versionString(), disabledExtensions, node: this.#prepared?.bootstrap.node });
+  }
+
+  #startCalls(Calls: typeof MainCalls): MainCalls {
+    const calls = new Calls({
+      stats: this.stats,
+      timers: this.#timers,
+      runtime: this.#runtime,
+      concurrency: this.options.concurrency,
+      members: this.#clusters as MainClusters,
+      message: (name) => this.#static.clusters.find((cluster) => cluster.name === name),
+      context: () => this.#mainContext(this.#prepared as Prepared),
+    });
+    this.onStop(() => calls.close());
+    return calls;
+  }
+
+  /** What talks to management servers is loaded only where there are some. */
+  async #loadRemote({ bootstrap }: Prepared): Promise<void> {
+    let isNeeded = false;
+    walkMessages(bootstrap, ({ message }) => {
+      if (message.$typeName !== "envoy.config.core.v3.ConfigSource") return !isNeeded;
+      const kind = (message as unknown as ConfigSource).configSourceSpecifier.case;
+      isNeeded ||= kind !== "path" && kind !== "pathConfigSource";
+      return false;
+    });
+    if (!isNeeded || this.#remote !== undefined) return;
+    const [{ MainCalls }, { RestSubscription }] = await Promise.all([import("./main-calls.ts"), import("../xds/rest-subscription.ts")]);
+    this.#remote = { MainCalls, RestSubscription };
   }
 
   /** Whether a resource is good, as its own configuration would be: throws an Error that says what is not. The files it names. */
@@ -809,6 +877,7 @@ export class Server {
       config.error(`reload refused: ${(error as Error).message}; the old configuration goes on`);
       return `error: ${(error as Error).message}; the old configuration goes on`;
     }
+    await this.#loadRemote(prepared);
     this.#prepared = prepared;
     this.#lastUpdated = new Date();
     const context = this.#mainContext(prepared);

@@ -37,7 +37,8 @@ export interface ClusterEnvironment {
   readonly timers: TimerWheel;
   readonly runtime: Runtime;
   readonly overload?: OverloadState;
-  readonly concurrency: number;
+  /** Workers, and the main thread, which is the last. */
+  readonly threads: number;
   readonly workerIndex: number;
   /** The cluster of that name on this worker. */
   cluster?(name: string): ClusterCore | undefined;
@@ -134,7 +135,7 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster, MemberClust
             this.stats["original_dst_host_invalid"] as Counter,
             (address) => new HostImpl(this, originalDstHost(settings.name, address)),
           );
-    this.#cells = new SharedArrayBuffer(cellsSize(environment.concurrency));
+    this.#cells = new SharedArrayBuffer(cellsSize(environment.threads));
     this.#resources = this.#makeResources();
   }
 
@@ -324,12 +325,12 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster, MemberClust
 
   #makeResources(): { readonly default: CellsResourceManager; readonly high: CellsResourceManager } {
     const { stats } = this;
-    const { concurrency, workerIndex, runtime } = this.#environment;
+    const { threads, workerIndex, runtime } = this.#environment;
     const make = (priority: 0 | 1): CellsResourceManager =>
       new CellsResourceManager({
         cells: this.#cells,
-        threads: concurrency,
-        thread: Math.max(0, workerIndex),
+        threads,
+        thread: workerIndex,
         priority,
         limits: priority === 0 ? this.settings.thresholds.default : this.settings.thresholds.high,
         runtime,

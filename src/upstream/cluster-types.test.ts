@@ -29,11 +29,11 @@ class Bed {
       stats,
       timers,
       runtime,
-      concurrency: 1,
+      threads: 1,
       workerIndex: 0,
       onHostsUsed: (cluster, fresh, used) => this.main.hostsUsed(cluster, fresh, used),
     });
-    this.main = new MainClusters({ stats, timers, runtime, concurrency: 1, onUpdate: (update) => this.worker.updateHosts(update) });
+    this.main = new MainClusters({ stats, timers, runtime, threads: 1, onUpdate: (update) => this.worker.updateHosts(update) });
     for (const json of clusters) {
       const settings = compiled(json, Object.assign(testContext({ timers }), { stats }));
       this.worker.add(settings);

@@ -35,8 +35,8 @@ export interface MainClustersOptions {
   readonly stats: StatsStore;
   readonly timers: TimerWheel;
   readonly runtime: Runtime;
-  /** How many threads count against circuit breakers. */
-  readonly concurrency: number;
+  /** How many threads count against circuit breakers: workers, and the main thread, which is the last. */
+  readonly threads: number;
   readonly onUpdate: (update: HostUpdate) => void;
   readonly resolve?: Resolve;
   /** Workers are to read the health of a cluster's hosts again. */
@@ -126,7 +126,7 @@ export class MainCluster {
     this.#options = options;
     this.#onReady = onReady;
     this.#stats = clusterStats(settings.scope);
-    this.#buffer = new SharedArrayBuffer(cellsSize(options.concurrency));
+    this.#buffer = new SharedArrayBuffer(cellsSize(options.threads));
     this.cells = new Int32Array(this.#buffer);
     this.ready = new Promise((resolve) => {
       this.#becomeReady = resolve;
@@ -271,7 +271,7 @@ export class MainCluster {
   /** Circuit breakers as they are now. */
   refresh(): void {
     const { snapshot } = this.#options.runtime;
-    const threads = this.#options.concurrency;
+    const { threads } = this.#options;
     for (const { scope, limits, priority, keys } of this.#breakers) {
       const max = [limits.maxConnections, limits.maxPendingRequests, limits.maxRequests, limits.maxRetries].map((limit, i) => snapshot.integer(keys[i], limit));
       const used = resourceNames.map((_, i) => readCells(this.cells, priority, i, threads));

@@ -27,7 +27,7 @@ class Bed {
       stats: this.stats,
       timers: this.timers,
       runtime: this.runtime,
-      concurrency: 2,
+      threads: 2,
       onUpdate: (update) => this.updates.push(update),
       resolve: async (name, options) => {
         this.asked.push([name, options]);
@@ -182,7 +182,7 @@ test("several names are members together; one that has an answer is enough to be
     stats: bed.stats,
     timers: bed.timers,
     runtime: bed.runtime,
-    concurrency: 1,
+    threads: 1,
     onUpdate: (update) => bed.updates.push(update),
     resolve: (name) => (name === "slow.test" ? slow : Promise.resolve(found("10.0.0.1"))),
   });

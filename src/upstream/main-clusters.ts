@@ -138,7 +138,7 @@ export class MainClusters {
 
   /** A worker died: what it held of circuit breakers is free. */
   clearWorker(index: number): void {
-    for (const cluster of this.#clusters.values()) clearThread(cluster.cells, index, this.#options.concurrency);
+    for (const cluster of this.#clusters.values()) clearThread(cluster.cells, index, this.#options.threads);
   }
 
   close(): void {

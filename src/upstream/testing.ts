@@ -57,7 +57,7 @@ export class TestCluster {
       timers: this.timers,
       runtime: this.runtime,
       overload: this.overload.state,
-      concurrency: threads,
+      threads,
       workerIndex: 0,
     });
     this.cells = new SharedArrayBuffer(cellsSize(threads));

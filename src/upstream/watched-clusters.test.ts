@@ -37,7 +37,7 @@ class Bed {
           stats,
           timers,
           runtime,
-          concurrency: 2,
+          threads: 2,
           workerIndex,
           onHostEvent: (cluster, id, event) => this.clusters.hostEvent(cluster, id, event),
         }),
@@ -46,7 +46,7 @@ class Bed {
       stats,
       timers,
       runtime,
-      concurrency: 2,
+      threads: 2,
       random: () => 0,
       onUpdate: (update) => {
         this.told.push("members");

@@ -104,7 +104,7 @@ export class WorkerCore {
       timers: this.#timers,
       overload: this.#overload,
       runtime: this.#runtime as Runtime,
-      concurrency: start.concurrency,
+      threads: start.concurrency + 1,
       workerIndex: start.index,
       onHostEvent: (cluster, host, event) => send({ type: "host_event", cluster, host, event }),
       onHostsUsed: (cluster, fresh, used) => send({ type: "hosts_used", cluster, fresh, used }),

@@ -38,7 +38,7 @@ class Bed {
       stats: this.stats,
       timers: new TimerWheel(),
       runtime: { snapshot: new RuntimeSnapshot() },
-      concurrency: 1,
+      threads: 1,
       onUpdate: (update) => {
         this.last = update;
         this.#changed?.();

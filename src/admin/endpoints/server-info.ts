@@ -1,6 +1,6 @@
 /** /server_info: version, state, command line, node. */
 import { durationJson, toJson } from "../../config/json.ts";
-import { nodeMessage } from "../node.ts";
+import { nodeFacts, nodeMessage } from "../node.ts";
 import { type AdminEndpoint, json } from "../request.ts";
 import type { AdminOptions } from "../server.ts";
 import { shownState } from "./state.ts";
@@ -16,7 +16,7 @@ export const serverInfo: AdminEndpoint = {
       uptime_all_epochs: `${Math.floor(server.uptimeAllEpochsS)}s`,
       hot_restart_version: server.hotRestartVersion,
       command_line_options: optionsJson(server.options),
-      node: toJson(nodeMessage(server), { protoNames: true, redact: true, emitDefaults: true }),
+      node: toJson(nodeMessage(nodeFacts(server)), { protoNames: true, redact: true, emitDefaults: true }),
       hot_restart_initializing: false,
     }),
 };

@@ -1,6 +1,9 @@
 /** Discovery as a running proxy sees it: resources in files that are replaced. */
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtempSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -147,4 +150,50 @@ test("clusters come and go with their statistics; those of the bootstrap are not
     [...proxy.stats().keys()].filter((name) => name.startsWith("cluster.dynamic.")),
     [],
   );
+});
+
+test("a server that is polled is told the version it has; its failures leave what was there", async () => {
+  const asked: { path: string | undefined; body: Record<string, unknown> }[] = [];
+  let answer: { status: number; text: string } = { status: 200, text: "" };
+  const respond = (version: string, ...names: string[]): void => {
+    const resources = names.map((name) => ({ "@type": `type.googleapis.com/${types["cds"]}`, ...cluster(name) }));
+    answer = { status: 200, text: JSON.stringify({ version_info: version, resources }) };
+  };
+  const server = createServer((request, response) => {
+    let text = "";
+    request.on("data", (chunk: Buffer) => (text += chunk.toString()));
+    request.on("end", () => {
+      asked.push({ path: request.url, body: JSON.parse(text) as Record<string, unknown> });
+      response.writeHead(answer.status, { "content-type": "application/json" }).end(answer.text);
+    });
+  }).listen(0, "127.0.0.1");
+  await once(server, "listening");
+  respond("r1", "one");
+  const { port } = server.address() as AddressInfo;
+  const endpoints = [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: "127.0.0.1", port_value: port } } } }] }];
+  const plane = cluster("plane", { load_assignment: { cluster_name: "plane", endpoints } });
+  const source = { api_type: "REST", transport_api_version: "V3", cluster_names: ["plane"], refresh_delay: "0.01s" };
+  const proxy = await start({
+    config: {
+      node: { id: "n", cluster: "c" },
+      static_resources: { clusters: [plane] },
+      dynamic_resources: { cds_config: { resource_api_version: "V3", api_config_source: source } },
+    },
+  });
+  proxies.push(proxy);
+  assert.equal(asked[0].path, "/v3/discovery:clusters");
+  assert.deepEqual([asked[0].body["version_info"], (asked[0].body["node"] as { id: string }).id], [undefined, "n"]);
+  assert.ok(proxy.stats().has("cluster.one.upstream_cx_total"));
+  respond("r2", "one", "two");
+  await until(proxy, "cluster_manager.active_clusters", 3);
+  answer = { status: 500, text: "" };
+  while ((proxy.stats().get("cluster_manager.cds.update_failure") ?? 0) < 2) await new Promise(setImmediate);
+  answer = { status: 200, text: "{" };
+  const failures = proxy.stats().get("cluster_manager.cds.update_failure") ?? 0;
+  while ((proxy.stats().get("cluster_manager.cds.update_failure") ?? 0) < failures + 2) await new Promise(setImmediate);
+  assert.equal(proxy.stats().get("cluster_manager.active_clusters"), 3);
+  assert.equal(asked.at(-1)?.body["version_info"], "r2");
+  await proxy.stop();
+  server.closeAllConnections();
+  server.close();
 });
