@@ -1,8 +1,10 @@
 /**
  * layered_runtime on the main thread: layers in order, later ones win. Static layers from the bootstrap, disk layers from a folder
- * of small files, the admin layer from /runtime_modify.
+ * of small files, discovered layers from a subscription (RTDS), the admin layer from /runtime_modify.
  * https://www.envoyproxy.io/docs/envoy/latest/configuration/operations/runtime
  */
+
+import type { JsonObject } from "../config/message.ts";
 import type { Bootstrap, LayeredRuntime, RuntimeLayer_DiskLayer } from "../config/schema/types/envoy.config.bootstrap.v3.d.ts";
 import type { CompileContext, Honours } from "../extensions/extension.ts";
 import { getLogger } from "../log/log.ts";
@@ -12,7 +14,8 @@ import { entryOfText, flatten, type RuntimeEntry } from "./values.ts";
 
 export const honours: Honours = {
   "envoy.config.bootstrap.v3.LayeredRuntime": "*",
-  "envoy.config.bootstrap.v3.RuntimeLayer": ["name", "static_layer", "disk_layer", "admin_layer"],
+  "envoy.config.bootstrap.v3.RuntimeLayer": ["name", "static_layer", "disk_layer", "rtds_layer", "admin_layer"],
+  "envoy.config.bootstrap.v3.RuntimeLayer.RtdsLayer": "*",
   "envoy.config.bootstrap.v3.RuntimeLayer.DiskLayer": "*",
   "envoy.config.bootstrap.v3.RuntimeLayer.AdminLayer": "*",
 };
@@ -20,6 +23,7 @@ export const honours: Honours = {
 const log = getLogger("runtime");
 
 type Entries = ReadonlyMap<string, RuntimeEntry>;
+const noEntries: Entries = new Map();
 
 interface Layer {
   readonly name: string;
@@ -42,6 +46,8 @@ export interface RuntimeLoads {
 export class RuntimeLayers {
   readonly #layers: Layer[] = [];
   readonly #roots: string[] = [];
+  /** By the name of the resource. */
+  readonly #discovered = new Map<string, Entries>();
   #admin: Map<string, RuntimeEntry> | undefined;
   #diskLayers = 0;
   #failures = 0;
@@ -59,7 +65,10 @@ export class RuntimeLayers {
         const entries = flatten(layerSpecifier.value);
         this.#layers.push({ name, read: () => entries });
       } else if (layerSpecifier.case === "adminLayer") this.#addAdmin(name);
-      else if (layerSpecifier.case === "diskLayer") this.#addDisk(name, layerSpecifier.value, serviceCluster);
+      else if (layerSpecifier.case === "rtdsLayer") {
+        const resource = layerSpecifier.value.name;
+        this.#layers.push({ name, read: () => this.#discovered.get(resource) ?? noEntries });
+      } else if (layerSpecifier.case === "diskLayer") this.#addDisk(name, layerSpecifier.value, serviceCluster);
     }
     this.reload();
   }
@@ -103,6 +112,15 @@ export class RuntimeLayers {
     this.#snapshot = new RuntimeSnapshot(merged);
     this.#loads[this.#failures === 0 ? "success" : "error"]++;
     this.#loads[this.#diskLayers > 1 ? "overrideDirExists" : "overrideDirNotExists"]++;
+  }
+
+  /** What discovery has brought for the layers of this resource. Throws an Error where it holds what is no value. */
+  setDiscovered(resource: string, layer: JsonObject): void {
+    const bad: string[] = [];
+    const entries = flatten(layer, (key) => bad.push(key));
+    if (bad.length > 0) throw new Error(`Invalid runtime entry value for ${bad.join(", ")}`);
+    this.#discovered.set(resource, entries);
+    this.reload();
   }
 
   /** Sets (or, with "", removes) keys of the admin layer: all of them, or none and it throws a RuntimeRefusal. */

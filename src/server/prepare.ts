@@ -25,6 +25,7 @@ import { adminListenerMessage } from "./admin-listener.ts";
 import { checkBootstrapFields, clusterDefaults } from "./bootstrap-fields.ts";
 import { ValidatingContext } from "./compile-context.ts";
 import type { DynamicSources } from "./dynamic/dynamic-config.ts";
+import { compileRuntimeSubscriptions, type RuntimeSubscription } from "./dynamic/runtime.ts";
 import { collectMessageTypes, ExtensionSet } from "./extension-set.ts";
 import { type LoadedSecrets, loadSecrets } from "./secrets.ts";
 
@@ -40,6 +41,7 @@ export interface Prepared {
   readonly overload: CompiledOverload;
   /** dynamic_resources of the bootstrap. */
   readonly dynamic: DynamicSources;
+  readonly runtimeSubscriptions: readonly RuntimeSubscription[];
   /** The system log's line pattern that application_log_config asks for. */
   readonly logFormat: string | undefined;
   /** Unknown fields that were let pass, and uses of deprecated ones: both are counted. */
@@ -114,6 +116,7 @@ export async function prepareLoaded(loaded: LoadResult, options: Options): Promi
   const overload = compileOverload(bootstrap, context);
   checkBootstrapFields(bootstrap, context);
   const dynamic = compileDynamicResources(bootstrap, context);
+  const runtimeSubscriptions = compileRuntimeSubscriptions(bootstrap, context);
   const logFormat = compileApplicationLogConfig(bootstrap.applicationLogConfig, context, options.logFormatSet);
   findings.push(...context.findings);
 
@@ -121,7 +124,9 @@ export async function prepareLoaded(loaded: LoadResult, options: Options): Promi
   const good = !unique.some((finding) => finding.severity === "error");
   const counts = { unknownFields: loaded.unknownFieldCount, deprecatedFields: loaded.deprecatedFields.length };
   return {
-    prepared: good ? { bootstrap, loaded, secrets, extensions, files: context.files, node, headerPrefix, overload, dynamic, logFormat, ...counts } : undefined,
+    prepared: good
+      ? { bootstrap, loaded, secrets, extensions, files: context.files, node, headerPrefix, overload, dynamic, runtimeSubscriptions, logFormat, ...counts }
+      : undefined,
     findings: unique,
   };
 }

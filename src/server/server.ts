@@ -53,6 +53,7 @@ import { clusterDefaults } from "./bootstrap-fields.ts";
 import { changesBetween, describeChanges } from "./changes.ts";
 import { type ContextParts, ServingContext, ValidatingContext } from "./compile-context.ts";
 import { DynamicConfig } from "./dynamic/dynamic-config.ts";
+import { startRuntimeDiscovery } from "./dynamic/runtime.ts";
 import { compileEventLoops, type EventLoopSettings, EventLoopWatch } from "./event-loop.ts";
 import { collectMessageTypes } from "./extension-set.ts";
 import type { MainCalls } from "./main-calls.ts";
@@ -276,6 +277,7 @@ export class Server {
     if (beforeAdmin) await beforeAdmin();
     await this.#startAdmin(prepared);
     await Promise.all([compiled, this.#clusters.initialized]);
+    await this.#startRuntimeDiscovery(prepared);
     for (const cluster of secondary) this.#clusters.add(cluster);
     await this.#clusters.initialized;
     const dynamic = this.#startDynamic(this.#clusters);
@@ -504,6 +506,19 @@ export class Server {
     this.#dynamic = dynamic;
     this.onStop(() => dynamic.close());
     return dynamic;
+  }
+
+  async #startRuntimeDiscovery({ runtimeSubscriptions }: Prepared): Promise<void> {
+    const subscriptions = await startRuntimeDiscovery(runtimeSubscriptions, {
+      stats: this.stats,
+      runtime: this.#runtime,
+      subscribe: (source, subscriber) => this.#subscribe(source, subscriber),
+      setText: (name, value) => this.aggregate.setText(name, value),
+      changed: () => this.#onRuntime(),
+    });
+    this.onStop(() => {
+      for (const subscription of subscriptions) subscription.close();
+    });
   }
 
   /** Listeners and clusters of the bootstrap. */

@@ -21,6 +21,7 @@ const types: Readonly<Record<string, string>> = {
   lds: "envoy.config.listener.v3.Listener",
   cds: "envoy.config.cluster.v3.Cluster",
   rds: "envoy.config.route.v3.RouteConfiguration",
+  rtds: "envoy.service.runtime.v3.Runtime",
 };
 let folders = 0;
 
@@ -196,4 +197,30 @@ test("a server that is polled is told the version it has; its failures leave wha
   await proxy.stop();
   server.closeAllConnections();
   server.close();
+});
+
+test("runtime values that discovery brings choose routes; what is no value is refused", async () => {
+  const files = new Files();
+  const runtime = (out: unknown): object => ({ name: "mine", layer: { roll: { out } } });
+  files.put("rtds", "1", runtime(0));
+  const chance = { runtime_fraction: { default_value: { numerator: 100 }, runtime_key: "roll.out" } };
+  const fresh = { match: { prefix: "/", ...chance }, direct_response: { status: 200, body: { inline_string: "new" } } };
+  const layers = [{ name: "discovered", rtds_layer: { name: "mine", rtds_config: files.source("rtds") } }];
+  const proxy = await start({
+    config: {
+      node: { id: "n", cluster: "c" },
+      static_resources: { listeners: [listener("a", { route_config: table("r", fresh, direct("old")) })] },
+      layered_runtime: { layers },
+    },
+  });
+  proxies.push(proxy);
+  assert.equal(await text(proxy, "a"), "old");
+  files.put("rtds", "2", runtime(100));
+  await until(proxy, "runtime.update_success", 2);
+  assert.equal(await text(proxy, "a"), "new");
+  files.put("rtds", "3", runtime([]));
+  await until(proxy, "runtime.update_rejected", 1);
+  files.put("rtds", "4", { ...runtime(0), name: "another" });
+  await until(proxy, "runtime.rtds.mine.update_rejected", 2);
+  assert.equal(await text(proxy, "a"), "new");
 });
