@@ -18,6 +18,11 @@ import type { ExtensionSet } from "./extension-set.ts";
 /** A DataSource file may be this large at most: certificates, bodies of direct responses, scripts. */
 const maxFileBytes = 64 * 1024 * 1024;
 
+/** Names of all clusters of the configuration. */
+export interface ClusterNames extends Iterable<string> {
+  has(name: string): boolean;
+}
+
 export interface ContextParts {
   readonly extensions: ExtensionSet;
   readonly stats: StatsStore;
@@ -26,7 +31,7 @@ export interface ContextParts {
   readonly overload?: OverloadState | undefined;
   readonly clusterDefaults?: ClusterDefaults | undefined;
   readonly clusters: ThreadLocalClusters;
-  readonly clusterNames: ReadonlySet<string>;
+  readonly clusterNames: ClusterNames;
   /** By secretKey. */
   readonly secrets?: ReadonlyMap<string, Secret>;
   readonly routes?: RouteTables;
@@ -59,7 +64,7 @@ export class ValidatingContext implements CompileContext {
   readonly headerPrefix: string;
   readonly options: CompileContext["options"];
   readonly #extensions: ExtensionSet;
-  readonly #clusterNames: ReadonlySet<string>;
+  readonly #clusterNames: ClusterNames;
   readonly #secrets: ReadonlyMap<string, Secret> | undefined;
   readonly #source: FindingSource;
   readonly #allowUnsupported: boolean;
@@ -203,7 +208,7 @@ export class ServingContext implements CompileContext {
   readonly options: CompileContext["options"];
   readonly routes: RouteTables | undefined;
   readonly #extensions: ExtensionSet;
-  readonly #clusterNames: ReadonlySet<string>;
+  readonly #clusterNames: ClusterNames;
   readonly #secrets: ReadonlyMap<string, Secret> | undefined;
   readonly #files: ReadonlyMap<string, Uint8Array>;
   readonly #openLog: (target: LogTarget) => LogWriter;

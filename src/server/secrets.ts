@@ -45,14 +45,7 @@ export function loadSecrets(bootstrap: Bootstrap): LoadedSecrets {
   const dynamic = new Map<string, DynamicSecret>();
   const wanted = new Set<string>();
   const problems: string[] = [];
-  const places = new Map<string, Set<string> | undefined>();
-  const look = (path: string, watched: WatchedDirectory | undefined): void => {
-    if (path === "") return;
-    const folder = watched === undefined || watched.path === "" ? dirname(path) : watched.path;
-    if (watched !== undefined && watched.path !== "") places.set(folder, undefined);
-    else if (!places.has(folder)) places.set(folder, new Set([basename(path)]));
-    else places.get(folder)?.add(basename(path));
-  };
+  const places: Places = new Map();
   const read = new Map<string, ReturnType<typeof readResources>>();
   walkMessages(bootstrap, ({ message }) => {
     if (message.$typeName !== secretConfigType) return true;
@@ -61,7 +54,7 @@ export function loadSecrets(bootstrap: Bootstrap): LoadedSecrets {
     if (source?.case !== "path" && source?.case !== "pathConfigSource") return true;
     const path = source.case === "path" ? source.value : source.value.path;
     wanted.add(config.name);
-    look(path, source.case === "path" ? undefined : source.value.watchedDirectory);
+    addPlace(places, path, source.case === "path" ? undefined : source.value.watchedDirectory);
     let found = read.get(path);
     if (found === undefined) {
       read.set(path, (found = readResources({ kind: "file", path }, secretType)));
@@ -73,10 +66,27 @@ export function loadSecrets(bootstrap: Bootstrap): LoadedSecrets {
     const key = secretKey(config);
     byKey.set(key, secret);
     dynamic.set(key, { key, name: config.name, secret, version: found.version });
-    for (const [file, watched] of filesOf(secret)) look(file, watched);
+    for (const [file, watched] of filesOf(secret)) addPlace(places, file, watched);
     return true;
   });
   return { byKey, dynamic: [...dynamic.values()], wanted: [...wanted], problems, places };
+}
+
+type Places = Map<string, Set<string> | undefined>;
+
+function addPlace(places: Places, path: string, watched: WatchedDirectory | undefined): void {
+  if (path === "") return;
+  const folder = watched === undefined || watched.path === "" ? dirname(path) : watched.path;
+  if (watched !== undefined && watched.path !== "") places.set(folder, undefined);
+  else if (!places.has(folder)) places.set(folder, new Set([basename(path)]));
+  else places.get(folder)?.add(basename(path));
+}
+
+/** Where the files that secrets name are, to be watched. */
+export function secretPlaces(secrets: readonly Secret[]): LoadedSecrets["places"] {
+  const places: Places = new Map();
+  for (const secret of secrets) for (const [file, watched] of filesOf(secret)) addPlace(places, file, watched);
+  return places;
 }
 
 function filesOf(secret: Secret): [string, WatchedDirectory | undefined][] {
@@ -177,10 +187,14 @@ export class SecretStats {
   }
 
   #scope(name: string): StatsScope {
-    const scope = this.#stats.scope(`sds.${name}.`);
-    for (const counter of ["update_attempt", "update_success", "update_failure", "update_rejected", "init_fetch_timeout", "key_rotation_failed"])
-      scope.counter(counter);
-    for (const gauge of ["update_time", "version"]) scope.gauge(gauge);
-    return scope;
+    return secretScope(this.#stats, name);
   }
+}
+
+export function secretScope(stats: StatsStore, name: string): StatsScope {
+  const scope = stats.scope(`sds.${name}.`);
+  for (const counter of ["update_attempt", "update_success", "update_failure", "update_rejected", "init_fetch_timeout", "key_rotation_failed"])
+    scope.counter(counter);
+  for (const gauge of ["update_time", "version"]) scope.gauge(gauge);
+  return scope;
 }

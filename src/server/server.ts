@@ -18,6 +18,7 @@ import { durationMs } from "../config/message.ts";
 import type { Cluster } from "../config/schema/types/envoy.config.cluster.v3.d.ts";
 import type { ConfigSource } from "../config/schema/types/envoy.config.core.v3.d.ts";
 import type { Listener } from "../config/schema/types/envoy.config.listener.v3.d.ts";
+import type { SdsSecretConfig, Secret } from "../config/schema/types/envoy.extensions.transport_sockets.tls.v3.d.ts";
 import { checkSupported } from "../config/supported.ts";
 import { walkMessages } from "../config/walk.ts";
 import { coreHonours } from "../extensions/core-honours.ts";
@@ -29,7 +30,7 @@ import { type Component, components, getLogger, type Level, type LogSink } from 
 import { LogFiles } from "../log/log-files.ts";
 import { formatAddress, parseAddressMessage } from "../net/address.ts";
 import { TimerWheel } from "../net/timer-wheel.ts";
-import { withSecrets } from "../net/tls/secrets.ts";
+import { secretConfigType, secretKey, withSecrets } from "../net/tls/secrets.ts";
 import { shrinkHeap } from "../os/shrink-heap.ts";
 import { OverloadManager } from "../overload/manager.ts";
 import type { ActionName } from "../overload/names.ts";
@@ -51,7 +52,7 @@ import { adminServerOf } from "./admin-adapter.ts";
 import { adminListenerMessage } from "./admin-listener.ts";
 import { clusterDefaults } from "./bootstrap-fields.ts";
 import { changesBetween, describeChanges } from "./changes.ts";
-import { type ContextParts, ServingContext, ValidatingContext } from "./compile-context.ts";
+import { type ClusterNames, type ContextParts, ServingContext, ValidatingContext } from "./compile-context.ts";
 import { DynamicConfig } from "./dynamic/dynamic-config.ts";
 import { startRuntimeDiscovery } from "./dynamic/runtime.ts";
 import { compileEventLoops, type EventLoopSettings, EventLoopWatch } from "./event-loop.ts";
@@ -116,6 +117,7 @@ export class Server {
   readonly #stopCallbacks: (() => void)[] = [];
   #state: ServerState = "PRE_INITIALIZING";
   #prepared: Prepared | undefined;
+  #staticClusterNames: { readonly of: Prepared; readonly names: ReadonlySet<string> } | undefined;
   #serverStats: ServerStats | undefined;
   #runtime = new RuntimeLayers(undefined);
   #clusters: MainClusters | undefined;
@@ -167,7 +169,8 @@ export class Server {
   }
   get dynamicSecrets(): AdminConfig["dynamicSecrets"] {
     const at = this.#secretStats?.updatedAt;
-    return (this.#prepared?.secrets.dynamic ?? []).map((one) => ({ ...one, updatedAt: at?.get(one.key) ?? this.#lastUpdated }));
+    const read = (this.#prepared?.secrets.dynamic ?? []).map((one) => ({ ...one, updatedAt: at?.get(one.key) ?? this.#lastUpdated }));
+    return [...read, ...(this.#dynamic?.secrets.current ?? [])];
   }
   get dynamic(): DynamicConfig | undefined {
     return this.#dynamic;
@@ -290,7 +293,10 @@ export class Server {
     this.#state = "INITIALIZING";
     this.#updateServerStats();
     const listeners = bootstrap.staticResources?.listeners ?? [];
-    await Promise.all([dynamic.needOf(listeners), prepared.dynamic.listeners && dynamic.startListeners(prepared.dynamic.listeners)]);
+    await Promise.all([
+      dynamic.needOf([...listeners, ...this.#static.clusters]),
+      prepared.dynamic.listeners && dynamic.startListeners(prepared.dynamic.listeners),
+    ]);
     if (this.#stopping as boolean) return;
     await this.#choosePorts(listeners);
     await this.#listen();
@@ -456,7 +462,6 @@ export class Server {
   // ---- start ----------------------------------------------------------------------------------------------------------
 
   #contextParts(prepared: Prepared): ContextParts {
-    const names = (prepared.bootstrap.staticResources?.clusters ?? []).map((cluster) => cluster.name);
     return {
       extensions: prepared.extensions,
       stats: this.stats,
@@ -464,14 +469,36 @@ export class Server {
       timers: this.#timers,
       clusterDefaults: clusterDefaults(prepared.bootstrap),
       clusters: { get: () => undefined },
-      clusterNames: new Set([...names, ...(this.#dynamic?.clusters.names() ?? [])]),
-      secrets: prepared.secrets.byKey,
+      clusterNames: this.#clusterNames(prepared),
+      secrets: this.#secrets,
       node: prepared.node,
       headerPrefix: prepared.headerPrefix,
       options: {
         fileFlushIntervalMs: this.options.fileFlushIntervalMs,
         fileFlushMinBytes: this.options.fileFlushMinSizeKb * 1024,
         concurrency: this.options.concurrency,
+      },
+    };
+  }
+
+  /** Of the bootstrap. */
+  #fixedClusterNames(prepared: Prepared): ReadonlySet<string> {
+    if (this.#staticClusterNames?.of !== prepared) {
+      const names = (prepared.bootstrap.staticResources?.clusters ?? []).map(({ name }) => name);
+      this.#staticClusterNames = { of: prepared, names: new Set(names) };
+    }
+    return this.#staticClusterNames.names;
+  }
+
+  /** As they are when they are asked for: there can be many, and a context is made for each resource. */
+  #clusterNames(prepared: Prepared): ClusterNames {
+    const fixed = this.#fixedClusterNames(prepared);
+    const dynamic = this.#dynamic?.clusters;
+    return {
+      has: (name) => fixed.has(name) || dynamic?.has(name) === true,
+      *[Symbol.iterator]() {
+        yield* fixed;
+        yield* dynamic?.names() ?? [];
       },
     };
   }
@@ -495,9 +522,12 @@ export class Server {
       drainTimeMs: this.options.drainTimeS * 1000,
       subscribe: (source, subscriber) => this.#subscribe(source, subscriber),
       setText: (name, value) => this.aggregate.setText(name, value),
-      isStaticCluster: (name) => this.#static.clusters.some((cluster) => cluster.name === name),
+      isStaticCluster: (name) => this.#fixedClusterNames(this.#prepared as Prepared).has(name),
       isStaticListener: (name) => this.#static.listeners.some((listener) => listener.name === name),
       validate: (resource, compile) => this.#validate(resource, compile),
+      hasSecret: (key) => this.#prepared?.secrets.byKey.has(key) === true,
+      validateSecrets: (resource, secrets, key) => this.#validateSecrets(resource, secrets, key),
+      applySecret: (key, files) => this.#applySecret(key, files),
       context: () => this.#mainContext(this.#prepared as Prepared),
       apply: (update) => this.#apply(update),
       claim: (listener) => this.#choosePorts([listener]),
@@ -596,6 +626,48 @@ export class Server {
     return context.files;
   }
 
+  /** Everything that is there or about to be, and names a secret. */
+  #naming(key: string): { readonly listeners: readonly Listener[]; readonly clusters: readonly Cluster[] } {
+    const names = (resource: object): boolean => {
+      let found = false;
+      walkMessages(resource, ({ message }) => {
+        found ||= message.$typeName === secretConfigType && secretKey(message as unknown as SdsSecretConfig) === key;
+        return !found;
+      });
+      return found;
+    };
+    const { listeners, clusters } = this.#static;
+    return {
+      listeners: [...listeners, ...(this.#dynamic?.listeners.active ?? []).map(({ message }) => message)].filter(names),
+      clusters: [...clusters, ...(this.#dynamic?.clusters.active ?? []).map(({ message }) => message)].filter(names),
+    };
+  }
+
+  async #validateSecrets(resource: Resource | undefined, secrets: ReadonlyMap<string, Secret>, key: string): Promise<ReadonlyMap<string, Uint8Array>> {
+    const files = resource === undefined ? new Map<string, Uint8Array>() : await this.#validate(resource, () => {});
+    const prepared = this.#prepared as Prepared;
+    const parts = { ...this.#contextParts(prepared), stats: new StatsStore(), secrets: new Map([...prepared.secrets.byKey, ...secrets]) };
+    const nowhere = { locate: () => undefined, isBroken: () => false };
+    const context = new ValidatingContext(parts, nowhere, this.options.allowUnsupported);
+    const { listeners, clusters } = this.#naming(key);
+    for (const listener of listeners) compileListener(listener, context);
+    for (const cluster of clusters) compileCluster(cluster, context);
+    const errors = context.findings.filter(({ severity }) => severity === "error");
+    if (errors.length > 0) throw new Error(describeFindings(errors));
+    return new Map([...files, ...context.files]);
+  }
+
+  async #applySecret(key: string, files: ReadonlyMap<string, Uint8Array>): Promise<void> {
+    const { listeners, clusters } = this.#naming(key);
+    const hosts = this.#clusters?.snapshot(clusters.map(({ name }) => name)) ?? [];
+    await this.#apply({ secrets: this.#secrets, files, listeners, clusters, hosts });
+  }
+
+  /** All that are known, by key. */
+  get #secrets(): ReadonlyMap<string, Secret> {
+    return new Map([...(this.#prepared?.secrets.byKey ?? []), ...(this.#dynamic?.secrets.byKey ?? [])]);
+  }
+
   /** Tells the workers of changes; resolves when all have them in force. */
   async #apply(update: Partial<ConfigUpdate>): Promise<void> {
     const nothing: ConfigUpdate = {
@@ -633,7 +705,7 @@ export class Server {
       clusterDefaults: clusterDefaults(prepared.bootstrap),
       files: new Map([...prepared.files, ...[...listeners, ...clusters, ...routes.values()].flatMap(({ files }) => [...files])]),
       routes: new Map([...routes].map(([key, { message }]) => [key, message])),
-      secrets: prepared.secrets.byKey,
+      secrets: this.#secrets,
       node: prepared.node,
       headerPrefix: prepared.headerPrefix,
     };
@@ -899,7 +971,7 @@ export class Server {
     for (const cluster of [...clusters.added, ...clusters.updated]) this.#clusters?.add(compileCluster(cluster, context));
     const changedClusters = [...clusters.added, ...clusters.updated];
     await Promise.all(changedClusters.map((cluster) => this.#clusters?.ready(name(cluster))));
-    await this.#dynamic?.needOf(resources(prepared).listeners);
+    await this.#dynamic?.needOf([...resources(prepared).listeners, ...resources(prepared).clusters]);
     await this.#apply({
       clusters: changedClusters,
       removedClusters: clusters.removed.map(name),
@@ -907,7 +979,7 @@ export class Server {
       listeners: [...listeners.added, ...listeners.updated],
       removedListeners: listeners.removed.map(name),
       files: prepared.files,
-      secrets: prepared.secrets.byKey,
+      secrets: this.#secrets,
     });
     for (const cluster of clusters.removed) this.#clusters?.remove(cluster.name);
     for (const listener of listeners.removed) this.#listenerAddresses.delete(listener.name);

@@ -4,7 +4,7 @@ import type { Cluster } from "../../config/schema/types/envoy.config.cluster.v3.
 import { compileCluster } from "../../upstream/compile.ts";
 import type { Resource } from "../../xds/resource.ts";
 import type { ResourceUpdate } from "../../xds/subscription.ts";
-import { type DynamicEnvironment, describeFailures, firstDuplicate } from "./environment.ts";
+import { type DynamicEnvironment, describeFailures, firstDuplicate, type Needs } from "./environment.ts";
 
 export const clusterType = "envoy.config.cluster.v3.Cluster";
 
@@ -24,11 +24,14 @@ interface Entry {
 
 export class DynamicClusters {
   readonly #environment: DynamicEnvironment;
+  readonly #need: (cluster: Cluster) => Needs;
   readonly #entries = new Map<string, Entry>();
   #version = "";
 
-  constructor(environment: DynamicEnvironment) {
+  /** `need`: subscribes to what a cluster names. */
+  constructor(environment: DynamicEnvironment, need: (cluster: Cluster) => Needs) {
     this.#environment = environment;
+    this.#need = need;
   }
 
   /** Of the last update of which anything was taken. */
@@ -55,50 +58,60 @@ export class DynamicClusters {
     const failures = new Map<string, string>();
     const named = new Set(resources.map(({ name }) => name));
     const gone = removed ?? [...this.#entries.keys()].filter((name) => !named.has(name));
-    let applied = 0;
+    const removedNow = gone.filter((name) => this.#entries.delete(name));
+    let applied = removedNow.length;
+    // What is warm at once is put in force together.
+    const warm: DynamicCluster[] = [];
     for (const resource of resources) {
       try {
-        if (await this.#take(resource)) applied++;
+        const taken = await this.#take(resource);
+        if (taken === undefined) continue;
+        applied++;
+        if (taken.isWarm) warm.push(taken.cluster);
       } catch (error) {
         failures.set(resource.name, (error as Error).message);
       }
     }
-    for (const name of gone) if (await this.#remove(name)) applied++;
+    if (warm.length + removedNow.length > 0) await this.#apply(warm, removedNow);
+    for (const name of removedNow) this.#environment.clusters.remove(name);
     if (applied > 0 || failures.size === 0) this.#version = version;
     if (failures.size > 0) throw new Error(describeFailures("cluster", failures));
   }
 
-  /** False: it is what is there already, or not discovery's to change. */
-  async #take(resource: Resource): Promise<boolean> {
+  #apply(clusters: readonly DynamicCluster[], removedClusters: readonly string[]): Promise<void> {
+    const messages = clusters.map(({ message }) => message);
+    const hosts = this.#environment.clusters.snapshot(messages.map(({ name }) => name));
+    return this.#environment.apply({ clusters: messages, removedClusters, hosts, files: new Map(clusters.flatMap(({ files }) => [...files])) });
+  }
+
+  /** undefined: it is what is there already, or not discovery's to change. */
+  async #take(resource: Resource): Promise<{ readonly cluster: DynamicCluster; readonly isWarm: boolean } | undefined> {
     const environment = this.#environment;
     const message = resource.message as Cluster;
     const { name } = message;
-    if (environment.isStaticCluster(name)) return false;
+    if (environment.isStaticCluster(name)) return undefined;
     const files = await environment.validate(resource, (context) => compileCluster(message, context));
     const entry = this.#entries.get(name) ?? { active: undefined, warming: undefined };
     const newest = entry.warming ?? entry.active;
-    if (newest !== undefined && fingerprint(newest.message, newest.files) === fingerprint(message, files)) return false;
+    if (newest !== undefined && fingerprint(newest.message, newest.files) === fingerprint(message, files)) return undefined;
     const next: DynamicCluster = { message, version: resource.version, updatedAt: new Date(), files };
     entry.warming = next;
     this.#entries.set(name, entry);
     environment.clusters.add(compileCluster(message, environment.context()));
-    const warmed = environment.clusters.ready(name).then(async () => {
-      // Another has taken its place, or it is gone.
-      if (entry.warming !== next || this.#entries.get(name) !== entry) return;
+    const needs = this.#need(message);
+    const isWarm = needs.isReady && !environment.clusters.isWarming(name);
+    if (isWarm) {
       entry.warming = undefined;
       entry.active = next;
-      const hosts = environment.clusters.snapshot([name]);
-      await environment.apply({ clusters: [message], hosts, files });
-    });
-    // What needs no warming is in force when the update is answered.
-    if (!environment.clusters.isWarming(name)) await warmed;
-    return true;
-  }
-
-  async #remove(name: string): Promise<boolean> {
-    if (!this.#entries.delete(name)) return false;
-    await this.#environment.apply({ removedClusters: [name] });
-    this.#environment.clusters.remove(name);
-    return true;
+    } else {
+      void Promise.all([environment.clusters.ready(name), needs.ready]).then(() => {
+        // Another has taken its place, or it is gone.
+        if (entry.warming !== next || this.#entries.get(name) !== entry) return;
+        entry.warming = undefined;
+        entry.active = next;
+        return this.#apply([next], []);
+      });
+    }
+    return { cluster: next, isWarm };
   }
 }

@@ -3,12 +3,12 @@
  * Clusters come before listeners, so that no listener is opened whose clusters are still on their way.
  */
 import type { XdsSource } from "../../config/config-source.ts";
-import type { Listener } from "../../config/schema/types/envoy.config.listener.v3.d.ts";
 import type { Subscription } from "../../xds/subscription.ts";
 import { clusterType, DynamicClusters } from "./clusters.ts";
-import type { DynamicEnvironment } from "./environment.ts";
+import type { DynamicEnvironment, Needs } from "./environment.ts";
 import { DynamicListeners, listenerType } from "./listeners.ts";
 import { DynamicRouteSet, wantedRoutes } from "./routes.ts";
+import { DynamicSecrets, wantedSecrets } from "./secrets.ts";
 
 export interface DynamicSources {
   readonly clusters: XdsSource | undefined;
@@ -19,22 +19,17 @@ export class DynamicConfig {
   readonly clusters: DynamicClusters;
   readonly listeners: DynamicListeners;
   readonly routes: DynamicRouteSet;
+  readonly secrets: DynamicSecrets;
   readonly #environment: DynamicEnvironment;
   readonly #subscriptions: Subscription[] = [];
-  #staticListeners: readonly Listener[] = [];
+  #static: readonly object[] = [];
 
   constructor(environment: DynamicEnvironment) {
     this.#environment = environment;
-    this.clusters = new DynamicClusters(environment);
     this.routes = new DynamicRouteSet(environment);
-    this.listeners = new DynamicListeners(environment, {
-      need: (listener) => {
-        const wanted = wantedRoutes(listener, environment);
-        const ready = this.routes.need(wanted);
-        return { isReady: this.routes.has(wanted), ready };
-      },
-      changed: () => void this.#dropUnused(),
-    });
+    this.secrets = new DynamicSecrets(environment);
+    this.clusters = new DynamicClusters(environment, (cluster) => this.#need(cluster));
+    this.listeners = new DynamicListeners(environment, { need: (listener) => this.#need(listener), changed: () => void this.#dropUnused() });
   }
 
   /** Resolves with the first answer, or when it is not waited for any longer. */
@@ -46,19 +41,28 @@ export class DynamicConfig {
   async startListeners(source: XdsSource): Promise<void> {
     this.#environment.stats.scope("listener_manager.lds.");
     await this.#start(source, listenerType, "listener_manager.lds.", (update) => this.listeners.accept(update));
-    await Promise.all(this.listeners.warming.map(({ message }) => this.routes.need(wantedRoutes(message, this.#environment))));
+    await Promise.all(this.listeners.warming.map(({ message }) => this.#need(message).ready));
   }
 
-  /** What listeners of the bootstrap wait for; resolves when it is there, or not to be had. */
-  async needOf(listeners: readonly Listener[]): Promise<void> {
-    this.#staticListeners = listeners;
-    await this.routes.need(listeners.flatMap((listener) => wantedRoutes(listener, this.#environment)));
+  /** What resources of the bootstrap wait for; resolves when it is there, or not to be had. */
+  async needOf(resources: readonly object[]): Promise<void> {
+    this.#static = resources;
+    await Promise.all(resources.map((resource) => this.#need(resource).ready));
     await this.#dropUnused();
+  }
+
+  /** Subscribes to what a listener or cluster names. */
+  #need(resource: object): Needs {
+    const routes = wantedRoutes(resource, this.#environment);
+    const secrets = wantedSecrets(resource, this.#environment);
+    const ready = Promise.all([this.routes.need(routes), this.secrets.need(secrets)]).then(() => {});
+    return { isReady: this.routes.has(routes) && this.secrets.has(secrets), ready };
   }
 
   close(): void {
     for (const subscription of this.#subscriptions) subscription.close();
     this.routes.close();
+    this.secrets.close();
     this.listeners.close();
   }
 
@@ -78,8 +82,9 @@ export class DynamicConfig {
   }
 
   async #dropUnused(): Promise<void> {
-    const { active, warming } = this.listeners;
-    const all = [...this.#staticListeners, ...active.map(({ message }) => message), ...warming.map(({ message }) => message)];
-    await this.routes.keepOnly(new Set(all.flatMap((listener) => wantedRoutes(listener, this.#environment).map(({ key }) => key))));
+    const dynamic = [this.listeners, this.clusters].flatMap(({ active, warming }) => [...active, ...warming].map(({ message }) => message as object));
+    const all = [...this.#static, ...dynamic];
+    this.secrets.keepOnly(new Set(all.flatMap((resource) => wantedSecrets(resource, this.#environment).map(({ key }) => key))));
+    await this.routes.keepOnly(new Set(all.flatMap((resource) => wantedRoutes(resource, this.#environment).map(({ key }) => key))));
   }
 }

@@ -1,6 +1,7 @@
 /** What discovery needs of the server it changes. */
 import type { Finding } from "../../config/finding.ts";
 import type { Listener } from "../../config/schema/types/envoy.config.listener.v3.d.ts";
+import type { Secret } from "../../config/schema/types/envoy.extensions.transport_sockets.tls.v3.d.ts";
 import type { CompileContext } from "../../extensions/extension.ts";
 import type { StatsStore } from "../../stats/stats.ts";
 import type { MainClusters } from "../../upstream/main-clusters.ts";
@@ -20,6 +21,15 @@ export interface DynamicEnvironment {
    * with their contents.
    */
   validate(resource: Resource, compile: (context: CompileContext) => void): Promise<ReadonlyMap<string, Uint8Array>>;
+  /** Whether it stands in the bootstrap, or was read with it. */
+  hasSecret(key: string): boolean;
+  /**
+   * Whether everything that names the secret can use it as it would be: throws an Error that says what cannot. The files that are needed for it.
+   * `resource`: what has come; undefined where only files have changed. `secrets`: all that discovery has brought, by key.
+   */
+  validateSecrets(resource: Resource | undefined, secrets: ReadonlyMap<string, Secret>, key: string): Promise<ReadonlyMap<string, Uint8Array>>;
+  /** Puts a secret in force, with all that names it. */
+  applySecret(key: string, files: ReadonlyMap<string, Uint8Array>): Promise<void>;
   /** The context that things of the main thread are compiled with. */
   readonly context: () => CompileContext;
   readonly clusters: MainClusters;
@@ -31,6 +41,13 @@ export interface DynamicEnvironment {
   released(listener: string): void;
   readonly drainTimeMs: number;
   readonly concurrency: number;
+}
+
+/** What a resource waits for: routes, secrets. */
+export interface Needs {
+  readonly isReady: boolean;
+  /** Resolves when all is there, or not to be had. */
+  readonly ready: Promise<void>;
 }
 
 /** What went wrong with one resource, for the admin interface. */

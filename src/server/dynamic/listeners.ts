@@ -5,7 +5,7 @@ import { compileListener } from "../../listener/compile.ts";
 import type { Counter, Gauge } from "../../stats/stats.ts";
 import type { Resource } from "../../xds/resource.ts";
 import type { ResourceUpdate } from "../../xds/subscription.ts";
-import { type DynamicEnvironment, describeFailures, firstDuplicate, type UpdateFailure } from "./environment.ts";
+import { type DynamicEnvironment, describeFailures, firstDuplicate, type Needs, type UpdateFailure } from "./environment.ts";
 
 export const listenerType = "envoy.config.listener.v3.Listener";
 
@@ -31,7 +31,7 @@ type Entry = { -readonly [K in keyof ListenerEntry]: ListenerEntry[K] };
 /** What a listener waits for. */
 export interface ListenerNeeds {
   /** Subscribes to what the listener names; resolves when it is there, or not to be had. */
-  need(listener: Listener): { readonly isReady: boolean; readonly ready: Promise<void> };
+  need(listener: Listener): Needs;
   /** Listeners have come or gone: what nobody needs any more is let go. */
   changed(): void;
 }

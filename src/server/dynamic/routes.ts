@@ -27,7 +27,8 @@ export interface WantedRoutes {
   readonly key: string;
   readonly name: string;
   readonly statPrefix: string;
-  readonly source: XdsSource;
+  /** Where it comes from; undefined: nowhere that is known. */
+  source(): XdsSource | undefined;
 }
 
 export function wantedRoutes(listener: object, environment: DynamicEnvironment): WantedRoutes[] {
@@ -37,8 +38,8 @@ export function wantedRoutes(listener: object, environment: DynamicEnvironment):
     const { routeSpecifier, statPrefix } = message as unknown as HttpConnectionManager;
     if (routeSpecifier.case !== "rds") return true;
     const { configSource, routeConfigName } = routeSpecifier.value;
-    const source = compileConfigSource(routeSpecifier.value, "config_source", configSource, environment.context());
-    if (source !== undefined) wanted.push({ key: routesKey(configSource, routeConfigName), name: routeConfigName, statPrefix, source });
+    const source = (): XdsSource | undefined => compileConfigSource(routeSpecifier.value, "config_source", configSource, environment.context());
+    wanted.push({ key: routesKey(configSource, routeConfigName), name: routeConfigName, statPrefix, source });
     return true;
   });
   return wanted;
@@ -57,7 +58,7 @@ class RouteSubscription {
   readonly #empty: Counter;
   #becomeReady: () => void = () => {};
 
-  constructor(wanted: WantedRoutes, environment: DynamicEnvironment) {
+  constructor(wanted: WantedRoutes, source: XdsSource, environment: DynamicEnvironment) {
     this.name = wanted.name;
     this.#key = wanted.key;
     this.#environment = environment;
@@ -68,7 +69,7 @@ class RouteSubscription {
     this.#reloads = scope.counter("config_reload");
     this.#empty = scope.counter("update_empty");
     scope.gauge("config_reload_time_ms");
-    this.#subscription = environment.subscribe(wanted.source, {
+    this.#subscription = environment.subscribe(source, {
       typeName: routeConfigurationType,
       scope,
       names: [wanted.name],
@@ -127,11 +128,12 @@ export class DynamicRouteSet {
     await Promise.all(
       wanted.map((one) => {
         let found = this.#subscriptions.get(one.key);
-        if (found === undefined) {
-          this.#subscriptions.set(one.key, (found = new RouteSubscription(one, this.#environment)));
+        const source = found === undefined ? one.source() : undefined;
+        if (source !== undefined) {
+          this.#subscriptions.set(one.key, (found = new RouteSubscription(one, source, this.#environment)));
           found.start();
         }
-        return found.ready;
+        return found?.ready;
       }),
     );
   }
