@@ -16,6 +16,7 @@ import {
 } from "@bufbuild/protobuf";
 import { type DescriptorProto, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import fc from "fast-check";
+import { encodeMessage } from "./binary-encode.ts";
 import { toJson } from "./json.ts";
 import { loadMessage } from "./load.ts";
 import { localName } from "./schema/descriptor.ts";
@@ -198,6 +199,9 @@ test("reads JSON and binary of every message as the oracle does", () => {
       const loaded = loadMessage({ kind: "text", name: "x.json", text, format: "json" }, desc.typeName);
       assert.deepEqual(shapeErrors(loaded.findings), [], text);
       assert.deepEqual(toJson(loaded.message as object, { protoNames: false, redact: false }), expected, text);
+
+      const encoded = fromBinary(desc, encodeMessage(loaded.message as { $typeName: string }));
+      assert.deepEqual(oracleToJson(desc, encoded, { registry }), expected, text);
 
       const bytes = toBinary(desc, oracle);
       const decoded = loadMessage({ kind: "bytes", name: "x.pb", bytes }, desc.typeName);
