@@ -92,6 +92,11 @@ export class Intake {
     this.#subscriber.onFailure?.();
   }
 
+  /** The way to the server is broken: it is tried again, and whoever waits goes on waiting. */
+  disconnected(): void {
+    this.#failure.inc();
+  }
+
   /** There was an answer that was none: `refused` without asking the subscriber. */
   refuse(why: string): void {
     clearTimeout(this.#timer);
