@@ -90,6 +90,14 @@ export interface ServerConnection {
   dispatch(data: Buffer): void;
   /** The peer has closed its side (or both). */
   onConnectionEnd(): void;
+  /** The peer has closed its sending side. */
+  onHalfClose(): void;
+  /** Part of a request's head has come in, and its rest has not. */
+  readonly readingHead: boolean;
+  /** That rest takes too long: the request is refused. */
+  refuseHead(): void;
+  /** Hands over what was written in this turn of the event loop: before the connection is closed. */
+  flush(): void;
   /** Start of a drain: HTTP/2 sends GOAWAY with the largest id; HTTP/1 does nothing (the manager adds connection: close). */
   shutdownNotice(): void;
   goAway(): void;

@@ -338,7 +338,7 @@ test("a head that takes too long is refused, and nothing is read then", () => {
   const harness = new ServerHarness();
   harness.receive("GET / HTTP/1.1\r\nhos");
   assert.equal(harness.codec.readingHead, true);
-  harness.codec.refuse(408, "Request Timeout", "request_header_timeout");
+  harness.codec.refuseHead();
   harness.receive("t: a\r\n\r\n");
   assert.deepEqual(harness.events, ["refused 408 request_header_timeout"]);
   assert.match(harness.connection.written, /^HTTP\/1\.1 408 Request Timeout\r\n/);

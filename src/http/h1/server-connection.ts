@@ -142,6 +142,7 @@ export class H1ServerConnection implements ServerConnection {
     this.onConnectionEnd();
   }
 
+  flush(): void {}
   shutdownNotice(): void {}
   goAway(): void {}
   wantsToWrite(): boolean {
@@ -346,9 +347,9 @@ export class H1ServerConnection implements ServerConnection {
 
   // ---- exchanges ---------------------------------------------------------------------------------------------------------
 
-  /** Answers a request whose head is still coming in, and reads no more: for timeouts. */
-  refuse(status: number, body: string, details: string): void {
-    this.#refuseWith(status, body, details);
+  /** Answers a request whose head is still coming in, and reads no more. */
+  refuseHead(): void {
+    this.#refuseWith(408, "request header timeout", "request_header_timeout");
   }
 
   #refuse(error: unknown): void {

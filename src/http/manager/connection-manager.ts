@@ -1,10 +1,12 @@
 /** The HTTP connection manager of one downstream connection: codec, streams, timeouts, draining. Envoy's ConnectionManagerImpl. */
 import type { NetworkFilter, NetworkFilterCallbacks } from "../../extensions/extension.ts";
-import type { Connection, ConnectionCallbacks, ConnectionEvent } from "../../net/connection.ts";
+import type { CloseKind, Connection, ConnectionCallbacks, ConnectionEvent } from "../../net/connection.ts";
 import type { Timer } from "../../net/timer-wheel.ts";
 import type { MemoryHolder } from "../../overload/thread-state.ts";
-import type { RequestDecoder, ResponseEncoder, ServerConnectionCallbacks } from "../codec.ts";
+import type { RequestDecoder, ResponseEncoder, ServerConnection } from "../codec.ts";
 import { H1ServerConnection } from "../h1/server-connection.ts";
+import { preface } from "../h2/frames.ts";
+import { type H2ServerCallbacks, H2ServerConnection } from "../h2/server-connection.ts";
 import type { ResponseHeaders } from "../header-map.ts";
 import type { StreamInfo } from "../stream-info.ts";
 import type { ManagerSettings } from "./settings.ts";
@@ -13,17 +15,26 @@ import { ActiveStream } from "./stream.ts";
 /** not draining: connections are kept. draining: the next response says so. closing: the connection ends when its streams have. */
 type Drain = "no" | "draining" | "closing";
 
-export class ConnectionManager implements NetworkFilter, ServerConnectionCallbacks, ConnectionCallbacks {
+/** By so much of it an HTTP/2 preface is known; no HTTP/1 request begins so. */
+const sniffed = preface.subarray(0, 12);
+
+export class ConnectionManager implements NetworkFilter, H2ServerCallbacks, ConnectionCallbacks {
   readonly settings: ManagerSettings;
   connection!: Connection;
   bufferLimit = 0;
-  readonly multiplexes = false;
-  #codec!: H1ServerConnection;
+  /** Streams are independent of each other and of the connection's end (HTTP/2). */
+  multiplexes = false;
+  /** Undefined until the first bytes say, or have said, which protocol it is. */
+  #codec: ServerConnection | undefined = undefined;
+  /** The first bytes, while they may still become an HTTP/2 preface. */
+  #first: Buffer | undefined = undefined;
   #connectionInfo!: StreamInfo;
-  /** HTTP/1 has one stream at a time; the array is for the codecs that have many. */
-  readonly #streams: ActiveStream[] = [];
+  readonly #streams = new Set<ActiveStream>();
   #drain: Drain = "no";
   #requests = 0;
+  /** HTTP/2: streams that have ended, and those among them that were reset early. */
+  #ended = 0;
+  #premature = 0;
   #upgraded = false;
   /** The client has sent something. */
   #began = false;
@@ -43,7 +54,7 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
   }
 
   get protocol(): string {
-    return this.#codec.protocol;
+    return this.#codec?.protocol ?? "HTTP/1.1";
   }
   get localPort(): number {
     const { localAddress } = this.connection;
@@ -63,13 +74,10 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
     connection.addCallbacks(this);
     stats.downstream_cx_total.inc();
     stats.downstream_cx_active.inc();
-    stats.downstream_cx_http1_total.inc();
-    stats.downstream_cx_http1_active.inc();
     if (connection.tls !== undefined) {
       stats.downstream_cx_ssl_total.inc();
       stats.downstream_cx_ssl_active.inc();
     }
-    this.#codec = new H1ServerConnection(connection, this.settings.h1, this);
     this.#idleSinceMs = this.#now();
     this.#arm(this.#nextDue());
     return "stop";
@@ -88,11 +96,58 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
       }
     }
     if (data.length > 0) {
-      this.#codec.dispatch(data);
+      this.#dispatch(data);
       if (settings.requestHeadersTimeoutMs > 0) this.#watchHead();
     }
-    if (endStream && !this.#closed) this.#codec.onHalfClose();
+    if (endStream && !this.#closed) this.#codec?.onHalfClose();
     return "stop";
+  }
+
+  #dispatch(data: Buffer): void {
+    if (this.#codec !== undefined) {
+      this.#codec.dispatch(data);
+      return;
+    }
+    if (this.#first !== undefined) {
+      data = Buffer.concat([this.#first, data]);
+      this.#first = undefined;
+    }
+    const choice = this.#protocolOf(data);
+    if (choice === undefined) this.#first = Buffer.from(data);
+    else this.#makeCodec(choice).dispatch(data);
+  }
+
+  /** As configured, as ALPN has agreed, or as the first bytes look; undefined: there are too few of them. */
+  #protocolOf(data: Buffer): "http1" | "http2" | undefined {
+    const { codecType } = this.settings;
+    if (codecType !== "auto") return codecType;
+    const alpn = this.connection.tls?.alpn ?? "";
+    if (alpn === "h2") return "http2";
+    if (alpn !== "") return "http1";
+    const length = Math.min(data.length, sniffed.length);
+    if (sniffed.compare(data, 0, length, 0, length) !== 0) return "http1";
+    return length === sniffed.length ? "http2" : undefined;
+  }
+
+  #makeCodec(choice: "http1" | "http2"): ServerConnection {
+    const { connection, settings } = this;
+    const { stats } = settings;
+    if (choice === "http1") {
+      stats.downstream_cx_http1_total.inc();
+      stats.downstream_cx_http1_active.inc();
+      this.#codec = new H1ServerConnection(connection, settings.h1, this);
+    } else {
+      stats.downstream_cx_http2_total.inc();
+      stats.downstream_cx_http2_active.inc();
+      this.multiplexes = true;
+      this.#codec = new H2ServerConnection(connection, settings.h2, this, this.bufferLimit);
+    }
+    return this.#codec;
+  }
+
+  #close(kind: CloseKind, details: string): void {
+    this.#codec?.flush();
+    this.connection.close(kind, details);
   }
 
   // ---- codec -----------------------------------------------------------------------------------------------------------------
@@ -103,19 +158,34 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
 
   onGoAway(): void {}
 
+  onConnectionError(details: string, isProtocolError: boolean): void {
+    if (isProtocolError) this.onProtocolError();
+    this.#close("flush_and_delay", details);
+  }
+
   #addStream(encoder: ResponseEncoder): ActiveStream {
     const { stats, maxRequestsPerConnection } = this.settings;
     const stream = new ActiveStream(this, encoder, this.#now());
     stats.downstream_rq_total.inc();
-    stats.downstream_rq_http1_total.inc();
+    if (this.multiplexes) stats.downstream_rq_http2_total.inc();
+    else stats.downstream_rq_http1_total.inc();
     stats.downstream_rq_active.inc();
-    this.#streams.push(stream);
+    this.#streams.add(stream);
     this.#requests++;
     if (maxRequestsPerConnection > 0 && this.#requests >= maxRequestsPerConnection && this.#drain === "no") {
       stats.downstream_cx_max_requests_reached.inc();
-      this.#drain = "draining";
+      this.#startDrain();
     }
     return stream;
+  }
+
+  /** The connection is not for further requests: HTTP/1 says so with the next response, HTTP/2 by GOAWAY, twice, so that none gets lost in between. */
+  #startDrain(): void {
+    this.#drain = "draining";
+    if (!this.multiplexes) return;
+    this.#codec?.shutdownNotice();
+    this.#drainEndsMs = this.#now() + this.settings.drainTimeoutMs;
+    if (this.#drainEndsMs < this.#timerDueMs) this.#arm(this.#drainEndsMs);
   }
 
   /** For an internal redirect: a new stream takes the place and the encoder of an old one. */
@@ -158,12 +228,18 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
   beforeResponse(stream: ActiveStream, headers: ResponseHeaders, isUpgrade: boolean): void {
     const { settings } = this;
     if (this.#drain === "no" && settings.listener.drainClose()) {
-      this.#drain = "draining";
+      this.#startDrain();
       settings.stats.downstream_cx_drain_close.inc();
     }
     if (this.#drain === "no" && settings.overload.disablesKeepAlive) {
-      this.#drain = "closing";
+      if (this.multiplexes) this.#startDrain();
+      else this.#drain = "closing";
       settings.stats.downstream_cx_overload_disable_keepalive.inc();
+    }
+    if (this.multiplexes) {
+      // Connections end by GOAWAY; a response leaves its request's rest behind without harm.
+      if (!stream.requestComplete && !isUpgrade) settings.stats.downstream_rq_response_before_rq_complete.inc();
+      return;
     }
     if (stream.closeAfter) this.#drain = "closing";
     if (!stream.requestComplete) {
@@ -178,7 +254,7 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
       )
         headers.set("connection", "close");
       this.#drain = "closing";
-    } else if (this.#codec.protocol === "HTTP/1.0") headers.set("connection", "keep-alive");
+    } else if (this.protocol === "HTTP/1.0") headers.set("connection", "keep-alive");
   }
 
   /** A request was given up for overload: its connection is marked. */
@@ -187,7 +263,7 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
   }
 
   memoryHolders(): MemoryHolder[] {
-    return this.#streams.map((stream) => ({ bytes: stream.heldBytes, reset: () => stream.resetForMemory() }));
+    return [...this.#streams].map((stream) => ({ bytes: stream.heldBytes, reset: () => stream.resetForMemory() }));
   }
 
   onUpgrade(_stream: ActiveStream): void {
@@ -202,22 +278,44 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
 
   /** The stream is gone from here on; its connection may go on. */
   forget(stream: ActiveStream): void {
-    const at = this.#streams.indexOf(stream);
-    if (at >= 0) this.#streams.splice(at, 1);
+    this.#streams.delete(stream);
     const { stats } = this.settings;
     const sent = this.connection.bytesSent;
     stats.downstream_cx_tx_bytes_total.add(sent - this.#sentBefore);
     this.#sentBefore = sent;
-    if (this.#streams.length === 0) this.#idleSinceMs = this.#now();
+    if (this.#streams.size === 0) this.#idleSinceMs = this.#now();
+    if (this.multiplexes) this.#countReset(stream);
+  }
+
+  /**
+   * Requests that are reset before they were answered cost the peer nothing and us much (CVE-2023-44487): a connection on which most are, is closed.
+   * Envoy's maybeDrainDueToPrematureResets.
+   */
+  #countReset(stream: ActiveStream): void {
+    if (stream.isReplaced) return;
+    this.#ended++;
+    const { runtime } = this.settings.context;
+    const lifetimeMs = this.#now() - stream.info.startMs;
+    if (stream.info.responseCode === undefined) {
+      const least = runtime.snapshot.integer("overload.premature_reset_min_stream_lifetime_seconds", 1);
+      if (lifetimeMs <= least * 1000) this.#premature++;
+    }
+    if (this.#premature === 0) return;
+    const limit = runtime.snapshot.integer("overload.premature_reset_total_stream_count", 500);
+    if (this.#premature * 2 < Math.max(limit, this.#ended) || this.#closed || this.connection.state !== "open") return;
+    const { stats } = this.settings;
+    stats.downstream_rq_too_many_premature_resets.inc();
+    this.onProtocolError();
+    this.#close("no_flush", "too_many_premature_resets");
   }
 
   /** After a stream has ended: end the connection if this was the last one it waited for. */
   afterStream(stream: ActiveStream): void {
-    if (this.#closed || this.#streams.length > 0) return;
-    if (!stream.requestComplete || stream.isUpgrade) this.#drain = "closing";
+    if (this.#closed || this.#streams.size > 0) return;
+    if (!this.multiplexes && (!stream.requestComplete || stream.isUpgrade)) this.#drain = "closing";
     if (this.#drain === "closing") {
       // A client that asked for the end, and got all of it, is not waited for.
-      this.connection.close(stream.requestComplete && stream.closeAfter ? "flush" : "flush_and_delay", "");
+      this.#close(stream.requestComplete && stream.closeAfter ? "flush" : "flush_and_delay", "");
       return;
     }
     const due = this.#nextDue();
@@ -231,7 +329,7 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
     this.#closed = true;
     this.#timer.disable();
     const { stats } = this.settings;
-    const active = this.#streams.length > 0;
+    const active = this.#streams.size > 0;
     stats.downstream_cx_destroy.inc();
     if (event === "remote_close") {
       stats.downstream_cx_destroy_remote.inc();
@@ -242,22 +340,23 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
     }
     if (active) stats.downstream_cx_destroy_active_rq.inc();
     stats.downstream_cx_active.dec();
-    stats.downstream_cx_http1_active.dec();
+    if (this.multiplexes) stats.downstream_cx_http2_active.dec();
+    else if (this.#codec !== undefined) stats.downstream_cx_http1_active.dec();
     if (this.connection.tls !== undefined) stats.downstream_cx_ssl_active.dec();
     if (this.#upgraded) stats.downstream_cx_upgrades_active.dec();
     stats.downstream_cx_length_ms.record(Math.round(this.#now() - this.connection.connectedAtMs));
-    this.#codec.onConnectionEnd();
+    this.#codec?.onConnectionEnd();
     // A stream that the codec has let go of already (its request was refused half way) ends here.
-    for (const stream of this.#streams.slice()) stream.onResetStream("connection_termination", "");
+    for (const stream of [...this.#streams]) stream.onResetStream("connection_termination", "");
     stats.downstream_cx_tx_bytes_total.add(this.connection.bytesSent - this.#sentBefore);
     this.#sentBefore = this.connection.bytesSent;
   }
 
   onAboveWriteBufferHighWatermark(): void {
-    this.#codec.onUnderlyingConnectionAboveWriteBufferHighWatermark();
+    this.#codec?.onUnderlyingConnectionAboveWriteBufferHighWatermark();
   }
   onBelowWriteBufferLowWatermark(): void {
-    this.#codec.onUnderlyingConnectionBelowWriteBufferLowWatermark();
+    this.#codec?.onUnderlyingConnectionBelowWriteBufferLowWatermark();
   }
 
   // ---- time: one timer for all of a connection's deadlines ---------------------------------------------------------------------
@@ -280,8 +379,8 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
     if (settings.overload.scalesTimers) due = Math.min(due, this.#now() + 1000);
     if (settings.maxConnectionDurationMs > 0 && this.#drain === "no") due = Math.min(due, this.#durationEndsMs());
     if (this.#headSinceMs > 0) due = Math.min(due, this.#headSinceMs + settings.requestHeadersTimeoutMs);
-    if (this.#streams.length === 0) {
-      if (settings.idleTimeoutMs > 0) due = Math.min(due, this.#idleEndsMs());
+    if (this.#streams.size === 0) {
+      if (settings.idleTimeoutMs > 0 && !(this.multiplexes && this.#drain !== "no")) due = Math.min(due, this.#idleEndsMs());
     } else for (const stream of this.#streams) due = Math.min(due, stream.dueMs);
     return due;
   }
@@ -300,7 +399,7 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
   }
 
   #watchHead(): void {
-    if (!this.#codec.readingHead) {
+    if (this.#first === undefined && !this.#codec?.readingHead) {
       this.#headSinceMs = 0;
       return;
     }
@@ -318,25 +417,33 @@ export class ConnectionManager implements NetworkFilter, ServerConnectionCallbac
     const { stats } = settings;
     if (settings.maxConnectionDurationMs > 0 && this.#drain === "no" && this.#durationEndsMs() <= now) {
       stats.downstream_cx_max_duration_reached.inc();
-      this.#drain = "draining";
+      this.#startDrain();
       this.#drainEndsMs = now + settings.drainTimeoutMs;
     }
     if (this.#headSinceMs > 0 && this.#headSinceMs + settings.requestHeadersTimeoutMs <= now) {
       this.#headSinceMs = 0;
       stats.downstream_rq_header_timeout.inc();
-      this.#codec.refuse(408, "request header timeout", "request_header_timeout");
+      if (this.#codec === undefined) this.#close("flush_and_delay", "request header timeout");
+      else this.#codec.refuseHead();
     }
-    for (const stream of this.#streams.slice()) if (!stream.destroyed && stream.dueMs <= now) stream.onDue(now);
+    for (const stream of [...this.#streams]) if (!stream.destroyed && stream.dueMs <= now) stream.onDue(now);
     if (this.#closed) return;
-    if (this.#streams.length === 0) {
+    if (this.multiplexes && this.#drainEndsMs <= now) {
+      this.#drain = "closing";
+      this.#codec?.goAway();
+    }
+    if (this.#streams.size === 0) {
       if (this.#drainEndsMs <= now) {
-        this.connection.close("flush_and_delay", "max connection duration");
+        this.#close("flush_and_delay", "drain timeout");
         return;
       }
-      if (settings.idleTimeoutMs > 0 && this.#idleEndsMs() <= now) {
+      if (settings.idleTimeoutMs > 0 && this.#idleEndsMs() <= now && !(this.multiplexes && this.#drain !== "no")) {
         stats.downstream_cx_idle_timeout.inc();
-        this.connection.close("flush_and_delay", "idle timeout");
-        return;
+        if (!this.multiplexes) {
+          this.#close("flush_and_delay", "idle timeout");
+          return;
+        }
+        this.#startDrain();
       }
     } else if (this.#drainEndsMs <= now) this.#drainEndsMs = Number.POSITIVE_INFINITY;
     this.#arm(this.#nextDue());

@@ -2,6 +2,7 @@
 
 import { honours as sourceHonours } from "../../config/config-source.ts";
 import type { Honours } from "../../extensions/extension.ts";
+import { honours as h2Honours } from "../h2/settings.ts";
 import { honours as localReplyHonours } from "./local-reply.ts";
 
 const pkg = "envoy.extensions.filters.network.http_connection_manager.v3.";
@@ -9,6 +10,7 @@ const pkg = "envoy.extensions.filters.network.http_connection_manager.v3.";
 export const honours: Honours = {
   ...sourceHonours,
   ...localReplyHonours,
+  ...h2Honours,
   [`${pkg}HttpConnectionManager`]: [
     "codec_type",
     "stat_prefix",
@@ -18,6 +20,7 @@ export const honours: Honours = {
     "add_user_agent",
     "common_http_protocol_options",
     "http_protocol_options",
+    "http2_protocol_options",
     "server_name",
     "server_header_transformation",
     // x-envoy-local-overloaded is always there.

@@ -11,6 +11,7 @@ import { compileRouteConfiguration } from "../../router/compile.ts";
 import { type RouteTableHolder, routesKey } from "../../router/route-tables.ts";
 import type { HttpFilterFactory } from "../filter.ts";
 import { compileNameFormat, type H1Settings, h1Stats } from "../h1/settings.ts";
+import { compileH2, type H2Settings, h2Stats } from "../h2/settings.ts";
 import { compileLocalReplies, type LocalReplies } from "./local-reply.ts";
 import { type ListenerHttpStats, listenerHttpStats, type ManagerStats, managerStats } from "./stats.ts";
 
@@ -25,7 +26,9 @@ export interface ManagerSettings {
   readonly statPrefix: string;
   readonly stats: ManagerStats;
   readonly listenerStats: ListenerHttpStats;
+  readonly codecType: "auto" | "http1" | "http2";
   readonly h1: H1Settings;
+  readonly h2: H2Settings;
   readonly filters: readonly ChainFilter[];
   /** Its `current` is undefined where there are no routes (yet). */
   readonly routes: RouteTableHolder;
@@ -97,10 +100,12 @@ export function compileManager(message: HttpConnectionManager, context: CompileC
   const h1 = message.httpProtocolOptions;
   const filters = compileFilters(message.httpFilters, context, statPrefix);
   const accessLog = compileAccessLogs(message.accessLog, context);
-  if (message.codecType > 1) {
-    const codec = message.codecType === 2 ? "HTTP2" : "HTTP3";
-    context.report(message, "codec_type", { code: "OR4003", text: `codec_type ${codec} is not supported yet`, hint: "use AUTO or HTTP1" });
-  }
+  if (message.codecType === 3)
+    context.report(message, "codec_type", {
+      code: "OR4003",
+      text: "codec_type HTTP3 is not supported: there is no QUIC here",
+      hint: "use AUTO, HTTP1 or HTTP2",
+    });
   if (common?.maxResponseHeadersKb !== undefined) {
     context.report(common, "max_response_headers_kb", {
       code: "OR3013",
@@ -130,6 +135,7 @@ export function compileManager(message: HttpConnectionManager, context: CompileC
     statPrefix,
     stats: managerStats(context.stats.scope(statPrefix), true),
     listenerStats: listenerHttpStats(scope.listenerScope.scope(statPrefix)),
+    codecType: message.codecType === 1 ? "http1" : message.codecType === 2 ? "http2" : "auto",
     h1: {
       acceptHttp10: h1?.acceptHttp10 ?? false,
       defaultHost: h1?.defaultHostForHttp10 ?? "",
@@ -143,6 +149,17 @@ export function compileManager(message: HttpConnectionManager, context: CompileC
       absoluteTargets: false,
       stats: h1Stats(context.stats.scope("")),
     },
+    h2: compileH2(
+      message.http2ProtocolOptions,
+      {
+        maxHeadBytes: (message.maxRequestHeadersKb ?? 60) * 1024,
+        maxHeaderCount: common?.maxHeadersCount ?? 100,
+        underscores: underscore === 1 ? "reject" : underscore === 2 ? "drop" : "allow",
+        flushTimeoutMs: durationMs(message.streamIdleTimeout, 300_000),
+        stats: h2Stats(context.stats.scope("")),
+      },
+      context,
+    ),
     filters,
     routes: compileRoutes(message, context),
     upgrades,

@@ -33,6 +33,8 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
   /** The exchange asks for the connection to end behind it (its own field, or HTTP/1.0). */
   closeAfter = false;
   isUpgrade = false;
+  /** An internal redirect has put another stream in its place. */
+  isReplaced = false;
   localReplyBody = "";
   accessLogType: AccessLogType = "NotSet";
   #random = -1;
@@ -245,8 +247,9 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
       info.responseCodeDetails = details === "" ? "downstream_remote_disconnect" : details;
     } else if (details !== "") {
       info.responseCodeDetails = details;
-      if (reason === "local_reset") info.setFlag("DPE");
+      if (reason === "local_reset" || reason === "protocol_error") info.setFlag("DPE");
     }
+    info.protocol ??= this.manager.protocol;
     if (reason === "remote_reset" || reason === "remote_refused_stream_reset") info.setFlag("DR");
     this.#finish();
   }
@@ -373,6 +376,7 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
     const body = this.decoded.take();
     encoder.stream.removeCallbacks(this);
     this.encoder = undefined;
+    this.isReplaced = true;
     const next = this.manager.replaceStream(this, encoder);
     next.#adopt(this);
     const headers = this.requestHeaders;
