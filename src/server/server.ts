@@ -677,6 +677,7 @@ export class Server {
       listeners: [],
       removedListeners: [],
       routes: [],
+      scopes: [],
       files: new Map(),
       secrets: undefined,
     };
@@ -704,6 +705,7 @@ export class Server {
       clusters: [...(prepared.bootstrap.staticResources?.clusters ?? []), ...clusters.map(({ message }) => message)],
       clusterDefaults: clusterDefaults(prepared.bootstrap),
       files: new Map([...prepared.files, ...[...listeners, ...clusters, ...routes.values()].flatMap(({ files }) => [...files])]),
+      scopes: this.#dynamic?.scopes.current() ?? new Map(),
       routes: new Map([...routes].map(([key, { message }]) => [key, message])),
       secrets: this.#secrets,
       node: prepared.node,

@@ -8,6 +8,7 @@ import type { GlobalLimitSettings } from "../listener/global-limit.ts";
 import type { Component, Level, LogRecord } from "../log/log.ts";
 import type { Address } from "../net/connection.ts";
 import type { OverloadSettings } from "../overload/thread-state.ts";
+import type { ScopeSet } from "../router/route-tables.ts";
 import type { RuntimeValue } from "../runtime/runtime.ts";
 import type { EventLoopSettings } from "../server/event-loop.ts";
 import type { HistogramUnit, KeptValues, StatKind } from "../stats/stats.ts";
@@ -25,6 +26,8 @@ export interface WorkerConfig {
   readonly secrets: ReadonlyMap<string, Secret>;
   /** Route configurations that discovery has brought, by key (see router/route-tables.ts). */
   readonly routes: ReadonlyMap<string, RouteConfiguration>;
+  /** Scopes of routes that discovery has brought, by key. */
+  readonly scopes: ReadonlyMap<string, ScopeSet>;
   readonly node: { readonly id: string; readonly cluster: string; readonly zone: string };
   readonly headerPrefix: string;
 }
@@ -41,6 +44,7 @@ export interface ConfigUpdate {
   readonly removedListeners: readonly string[];
   /** undefined: no listener needs it any more. */
   readonly routes: readonly (readonly [key: string, message: RouteConfiguration | undefined])[];
+  readonly scopes: readonly (readonly [key: string, set: ScopeSet | undefined])[];
   /** Contents of files that are new or have changed. */
   readonly files: ReadonlyMap<string, Uint8Array>;
   /** All of them; undefined: as before. */

@@ -120,9 +120,10 @@ export class WorkerCore {
   }
 
   async #prepare(): Promise<void> {
-    const { clusters, listeners, routes } = this.#start.config;
-    const context = await this.#context([clusters, listeners, [...routes.values()]]);
+    const { clusters, listeners, routes, scopes } = this.#start.config;
+    const context = await this.#context([clusters, listeners, [...routes.values()], [...scopes.values()]]);
     for (const [key, message] of routes) this.#routes.set(key, message, context);
+    for (const [key, set] of scopes) this.#routes.setScopes(key, set, context);
     for (const message of clusters) this.#addCluster(message, context);
     for (const update of this.#start.hosts) this.#clusters.updateHosts(update);
     for (const message of listeners) this.#listeners.set(message.name, { message, listener: this.#createListener(message, context) });
@@ -307,8 +308,9 @@ export class WorkerCore {
     for (const [path, contents] of update.files) this.#files.set(path, contents);
     if (update.secrets !== undefined) this.#secrets = update.secrets;
     for (const { name } of update.clusters) this.#clusterNames.add(name);
-    const context = await this.#context([update.clusters, update.listeners, update.routes]);
+    const context = await this.#context([update.clusters, update.listeners, update.routes, update.scopes]);
     for (const [key, message] of update.routes) this.#routes.set(key, message, context);
+    for (const [key, set] of update.scopes) this.#routes.setScopes(key, set, context);
     for (const message of update.clusters) this.#addCluster(message, context);
     for (const hosts of update.hosts) this.#clusters.updateHosts(hosts);
     const fresh = this.#updateListeners(update, context);

@@ -2,6 +2,7 @@
 
 import { honours as sourceHonours } from "../../config/config-source.ts";
 import type { Honours } from "../../extensions/extension.ts";
+import { honours as scopeHonours } from "../../router/scope-key.ts";
 import { honours as h2Honours } from "../h2/settings.ts";
 import { honours as localReplyHonours } from "./local-reply.ts";
 
@@ -9,6 +10,7 @@ const pkg = "envoy.extensions.filters.network.http_connection_manager.v3.";
 
 export const honours: Honours = {
   ...sourceHonours,
+  ...scopeHonours,
   ...localReplyHonours,
   ...h2Honours,
   [`${pkg}HttpConnectionManager`]: [
@@ -16,6 +18,7 @@ export const honours: Honours = {
     "stat_prefix",
     "route_config",
     "rds",
+    "scoped_routes",
     "http_filters",
     "add_user_agent",
     "common_http_protocol_options",

@@ -133,8 +133,8 @@ export function mutateRequest(headers: RequestHeaders, connection: Connection, s
   const prefix = settings.headerPrefix;
   if (internal) headers.set(prefix === "x-envoy" ? "x-envoy-internal" : `${prefix}-internal`, "true");
   else removeInternal(headers, prefix, edge);
-  const routes = settings.routes.current;
-  if (routes !== undefined && !internal) for (const name of routes.internalOnlyHeaders) headers.remove(name);
+  const routes = internal ? undefined : settings.routes.of(headers);
+  if (routes !== undefined) for (const name of routes.internalOnlyHeaders) headers.remove(name);
 
   if (settings.addUserAgent) {
     headers.set(`${prefix}-downstream-service-cluster`, settings.node.cluster);

@@ -1,14 +1,15 @@
 /** An HttpConnectionManager message, compiled: what every connection and stream of it shares. */
 import { compileConfigSource } from "../../config/config-source.ts";
 import { durationMs } from "../../config/message.ts";
-import type { HttpConnectionManager } from "../../config/schema/types/envoy.extensions.filters.network.http_connection_manager.v3.d.ts";
+import type { HttpConnectionManager, ScopedRoutes } from "../../config/schema/types/envoy.extensions.filters.network.http_connection_manager.v3.d.ts";
 import type { AccessLogger, CompileContext, HttpFilterScope, NetworkFilterScope } from "../../extensions/extension.ts";
 import { extensionOfMessage } from "../../extensions/registry.ts";
 import { compileAccessLogs, noAccessLog } from "../../formatter/access-log.ts";
 import { type CidrList, compileCidrList } from "../../matching/cidr.ts";
 import { noOverload, type OverloadState } from "../../overload/thread-state.ts";
 import { compileRouteConfiguration } from "../../router/compile.ts";
-import { type RouteTableHolder, routesKey } from "../../router/route-tables.ts";
+import { compileScopes, type RouteSource, RouteTableHolder, routesKey, ScopedRouteSource, scopesKey } from "../../router/route-tables.ts";
+import { compileScopeKeyBuilder, scopeKey } from "../../router/scope-key.ts";
 import type { HttpFilterFactory } from "../filter.ts";
 import { compileNameFormat, type H1Settings, h1Stats } from "../h1/settings.ts";
 import { compileH2, type H2Settings, h2Stats } from "../h2/settings.ts";
@@ -30,8 +31,7 @@ export interface ManagerSettings {
   readonly h1: H1Settings;
   readonly h2: H2Settings;
   readonly filters: readonly ChainFilter[];
-  /** Its `current` is undefined where there are no routes (yet). */
-  readonly routes: RouteTableHolder;
+  readonly routes: RouteSource;
   readonly upgrades: ReadonlyMap<string, { readonly enabled: boolean; readonly filters: readonly ChainFilter[] | undefined }>;
   readonly accessLog: AccessLogger;
   readonly logsAccess: boolean;
@@ -85,13 +85,35 @@ const escapedActions = { 0: "keep", 1: "keep", 2: "reject", 3: "redirect", 4: "f
 const clientCertActions = { 0: "sanitize", 1: "forward_only", 2: "append_forward", 3: "sanitize_set", 4: "always_forward_only" } as const;
 const serverHeaderActions = { 0: "overwrite", 1: "append_if_absent", 2: "pass_through" } as const;
 
-function compileRoutes(message: HttpConnectionManager, context: CompileContext): RouteTableHolder {
+function compileRoutes(message: HttpConnectionManager, context: CompileContext): RouteSource {
   const { case: kind, value } = message.routeSpecifier;
-  if (kind === "routeConfig") return { current: compileRouteConfiguration(value, context) };
-  if (kind !== "rds") return { current: undefined };
-  const { configSource, routeConfigName } = value;
-  if (context.validating) compileConfigSource(value, "config_source", configSource, context);
-  return context.routes?.holder(routesKey(configSource, routeConfigName)) ?? { current: undefined };
+  if (kind === "routeConfig") return new RouteTableHolder(compileRouteConfiguration(value, context));
+  if (kind === "rds") {
+    const { configSource, routeConfigName } = value;
+    if (context.validating) compileConfigSource(value, "config_source", configSource, context);
+    return context.routes?.holder(routesKey(configSource, routeConfigName)) ?? new RouteTableHolder();
+  }
+  return kind === "scopedRoutes" ? compileScopedRoutes(value, context) : new RouteTableHolder();
+}
+
+function compileScopedRoutes(message: ScopedRoutes, context: CompileContext): RouteSource {
+  const { configSpecifier, rdsConfigSource: routes } = message;
+  const key = compileScopeKeyBuilder(message.scopeKeyBuilder, context);
+  if (context.validating && routes !== undefined) compileConfigSource(message, "rds_config_source", routes, context);
+  if (configSpecifier.case === "scopedRouteConfigurationsList") {
+    const scopes = configSpecifier.value.scopedRouteConfigurations;
+    const seen = new Map<string, string>();
+    for (const scope of scopes) {
+      const first = seen.get(scopeKey(scope.key));
+      if (first !== undefined)
+        context.report(scope, "key", { code: "OR3631", text: `scope key conflict found, first scope is '${first}', second scope is '${scope.name}'` });
+      seen.set(scopeKey(scope.key), scope.name);
+    }
+    return new ScopedRouteSource(key, { current: compileScopes({ scopes, routes }, context.routes, context) });
+  }
+  const source = configSpecifier.value?.scopedRdsConfigSource;
+  if (context.validating && configSpecifier.value !== undefined) compileConfigSource(configSpecifier.value, "scoped_rds_config_source", source, context);
+  return new ScopedRouteSource(key, context.routes?.scopes(scopesKey(source, routes)) ?? { current: new Map() });
 }
 
 export function compileManager(message: HttpConnectionManager, context: CompileContext, scope: NetworkFilterScope): ManagerSettings {

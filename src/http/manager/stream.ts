@@ -313,8 +313,8 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
   route(): Route | undefined {
     if (this.#routeKnown) return this.#route;
     this.#routeKnown = true;
-    const routes = this.settings.routes.current;
     const headers = this.requestHeaders;
+    const routes = headers === undefined ? undefined : this.settings.routes.of(headers);
     if (routes === undefined || headers === undefined) return undefined;
     if (this.#random < 0) this.#random = Math.floor(Math.random() * 0x1_0000_0000);
     const { info } = this;

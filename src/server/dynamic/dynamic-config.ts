@@ -8,6 +8,7 @@ import { clusterType, DynamicClusters } from "./clusters.ts";
 import type { DynamicEnvironment, Needs } from "./environment.ts";
 import { DynamicListeners, listenerType } from "./listeners.ts";
 import { DynamicRouteSet, wantedRoutes } from "./routes.ts";
+import { DynamicScopes, wantedScopes } from "./scopes.ts";
 import { DynamicSecrets, wantedSecrets } from "./secrets.ts";
 
 export interface DynamicSources {
@@ -19,6 +20,7 @@ export class DynamicConfig {
   readonly clusters: DynamicClusters;
   readonly listeners: DynamicListeners;
   readonly routes: DynamicRouteSet;
+  readonly scopes: DynamicScopes;
   readonly secrets: DynamicSecrets;
   readonly #environment: DynamicEnvironment;
   readonly #subscriptions: Subscription[] = [];
@@ -27,6 +29,7 @@ export class DynamicConfig {
   constructor(environment: DynamicEnvironment) {
     this.#environment = environment;
     this.routes = new DynamicRouteSet(environment);
+    this.scopes = new DynamicScopes(environment, (wanted) => this.routes.need(wanted));
     this.secrets = new DynamicSecrets(environment);
     this.clusters = new DynamicClusters(environment, (cluster) => this.#need(cluster));
     this.listeners = new DynamicListeners(environment, { need: (listener) => this.#need(listener), changed: () => void this.#dropUnused() });
@@ -55,13 +58,15 @@ export class DynamicConfig {
   #need(resource: object): Needs {
     const routes = wantedRoutes(resource, this.#environment);
     const secrets = wantedSecrets(resource, this.#environment);
-    const ready = Promise.all([this.routes.need(routes), this.secrets.need(secrets)]).then(() => {});
-    return { isReady: this.routes.has(routes) && this.secrets.has(secrets), ready };
+    const scopes = wantedScopes(resource, this.#environment);
+    const ready = Promise.all([this.routes.need(routes), this.scopes.need(scopes), this.secrets.need(secrets)]).then(() => {});
+    return { isReady: this.routes.has(routes) && this.scopes.has(scopes) && this.secrets.has(secrets), ready };
   }
 
   close(): void {
     for (const subscription of this.#subscriptions) subscription.close();
     this.routes.close();
+    this.scopes.close();
     this.secrets.close();
     this.listeners.close();
   }
@@ -85,6 +90,9 @@ export class DynamicConfig {
     const dynamic = [this.listeners, this.clusters].flatMap(({ active, warming }) => [...active, ...warming].map(({ message }) => message as object));
     const all = [...this.#static, ...dynamic];
     this.secrets.keepOnly(new Set(all.flatMap((resource) => wantedSecrets(resource, this.#environment).map(({ key }) => key))));
-    await this.routes.keepOnly(new Set(all.flatMap((resource) => wantedRoutes(resource, this.#environment).map(({ key }) => key))));
+    const scopes = all.flatMap((resource) => wantedScopes(resource, this.#environment));
+    await this.scopes.keepOnly(new Set(scopes.map(({ key }) => key)));
+    const routes = [...all.flatMap((resource) => wantedRoutes(resource, this.#environment)), ...this.scopes.routesOf(scopes)];
+    await this.routes.keepOnly(new Set(routes.map(({ key }) => key)));
   }
 }

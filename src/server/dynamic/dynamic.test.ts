@@ -21,6 +21,7 @@ const types: Readonly<Record<string, string>> = {
   lds: "envoy.config.listener.v3.Listener",
   cds: "envoy.config.cluster.v3.Cluster",
   rds: "envoy.config.route.v3.RouteConfiguration",
+  srds: "envoy.config.route.v3.ScopedRouteConfiguration",
   rtds: "envoy.service.runtime.v3.Runtime",
 };
 let folders = 0;
@@ -223,4 +224,36 @@ test("runtime values that discovery brings choose routes; what is no value is re
   files.put("rtds", "4", { ...runtime(0), name: "another" });
   await until(proxy, "runtime.rtds.mine.update_rejected", 2);
   assert.equal(await text(proxy, "a"), "new");
+});
+
+test("scopes come from discovery, with routes of their own or from discovery", async () => {
+  const files = new Files();
+  const scope = (name: string, more: object): object => ({ name, key: { fragments: [{ string_key: name }] }, ...more });
+  files.put("cds", "1");
+  files.put("rds", "1", table("red-routes", direct("from discovery")));
+  files.put("srds", "1", scope("blue", { route_configuration: table("r", direct("inline")) }), scope("red", { route_configuration_name: "red-routes" }));
+  const extractor = { name: "x-scope", element_separator: ";", element: { key: "color", separator: "=" } };
+  const scoped = {
+    name: "scopes",
+    scope_key_builder: { fragments: [{ header_value_extractor: extractor }] },
+    rds_config_source: files.source("rds"),
+    scoped_rds: { scoped_rds_config_source: files.source("srds") },
+  };
+  files.put("lds", "1", listener("a", { scoped_routes: scoped }));
+  const proxy = await running(files);
+  const ask = async (value: string): Promise<string> => {
+    const response = await fetch(`http://${proxy.address("a")}/`, { headers: { "x-scope": value } });
+    return response.status === 200 ? response.text() : String(response.status);
+  };
+  assert.deepEqual([await ask("a=1;color=blue"), await ask("color=red"), await ask("color=green"), await ask("")], ["inline", "from discovery", "404", "404"]);
+  const stats = "http.in.scoped_rds.scopes";
+  files.put("srds", "2", scope("green", { route_configuration: table("r", direct("new")) }));
+  await until(proxy, `${stats}.config_reload`, 2);
+  assert.deepEqual([await ask("color=green"), await ask("color=red")], ["new", "404"]);
+  files.put("srds", "3", scope("one", { route_configuration: table("r") }), {
+    ...scope("two", { route_configuration: table("r") }),
+    key: { fragments: [{ string_key: "one" }] },
+  });
+  await until(proxy, `${stats}.update_rejected`, 1);
+  assert.equal(await ask("color=green"), "new");
 });

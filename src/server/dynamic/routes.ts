@@ -1,6 +1,7 @@
 /** Route configurations that discovery brings (RDS): fetched once for all connection managers that name them. */
 import { compileConfigSource, type XdsSource } from "../../config/config-source.ts";
 import { fingerprint } from "../../config/fingerprint.ts";
+import type { ConfigSource } from "../../config/schema/types/envoy.config.core.v3.d.ts";
 import type { RouteConfiguration } from "../../config/schema/types/envoy.config.route.v3.d.ts";
 import type { HttpConnectionManager } from "../../config/schema/types/envoy.extensions.filters.network.http_connection_manager.v3.d.ts";
 import { walkMessages } from "../../config/walk.ts";
@@ -20,7 +21,7 @@ export interface DynamicRoutes {
   readonly files: ReadonlyMap<string, Uint8Array>;
 }
 
-const managerType = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
+export const managerType = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager";
 
 /** Route configurations that a listener waits for. */
 export interface WantedRoutes {
@@ -31,15 +32,23 @@ export interface WantedRoutes {
   source(): XdsSource | undefined;
 }
 
+/** A route configuration that is named with its source. */
+export function wantedRoutesOf(configSource: ConfigSource | undefined, name: string, statPrefix: string, environment: DynamicEnvironment): WantedRoutes {
+  const source = (): XdsSource | undefined =>
+    configSource === undefined ? undefined : compileConfigSource(configSource, "config_source", configSource, environment.context());
+  return { key: routesKey(configSource, name), name, statPrefix, source };
+}
+
 export function wantedRoutes(listener: object, environment: DynamicEnvironment): WantedRoutes[] {
   const wanted: WantedRoutes[] = [];
   walkMessages(listener, ({ message }) => {
     if (message.$typeName !== managerType) return true;
     const { routeSpecifier, statPrefix } = message as unknown as HttpConnectionManager;
-    if (routeSpecifier.case !== "rds") return true;
-    const { configSource, routeConfigName } = routeSpecifier.value;
-    const source = (): XdsSource | undefined => compileConfigSource(routeSpecifier.value, "config_source", configSource, environment.context());
-    wanted.push({ key: routesKey(configSource, routeConfigName), name: routeConfigName, statPrefix, source });
+    const { case: kind, value } = routeSpecifier;
+    if (kind === "rds") wanted.push(wantedRoutesOf(value.configSource, value.routeConfigName, statPrefix, environment));
+    if (kind !== "scopedRoutes" || value.configSpecifier.case !== "scopedRouteConfigurationsList") return true;
+    for (const scope of value.configSpecifier.value.scopedRouteConfigurations)
+      if (scope.routeConfiguration === undefined) wanted.push(wantedRoutesOf(value.rdsConfigSource, scope.routeConfigurationName, statPrefix, environment));
     return true;
   });
   return wanted;

@@ -81,7 +81,6 @@ const dependents: Readonly<Record<string, readonly string[]>> = {
     "envoy.config.route.v3.ScopedRouteConfiguration",
     "envoy.extensions.transport_sockets.tls.v3.Secret",
   ],
-  "envoy.config.route.v3.ScopedRouteConfiguration": ["envoy.config.route.v3.RouteConfiguration"],
 };
 
 export class GrpcMux {
