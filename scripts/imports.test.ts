@@ -8,7 +8,7 @@ const source = resolve(import.meta.dirname, "..", "src");
 /** ARCHITECTURE.md: imports point one way. A part may import its own row and those below. */
 const layers: readonly (readonly string[])[] = [
   ["cli", "api.ts"],
-  ["server", "worker", "pod", "k8s"],
+  ["server", "worker", "pod", "k8s", "pki"],
   ["supervise", "admin", "extensions"],
   ["router", "http", "upstream", "listener", "formatter", "xds"],
   ["net", "stats", "runtime", "overload"],

@@ -12,10 +12,17 @@ const flags: readonly VerbFlag[] = [
 
 test("flags stand anywhere, in every usual form", () => {
   for (const argv of ["web -f -n 5 db", "-fn5 web db", "web --lines=5 db --follow", "--follow --lines 5 -- web db"]) {
-    assert.deepEqual(parseFlags(flags, argv.split(" ")), { kind: "flags", given: { follow: true, lines: "5" }, words: ["web", "db"] }, argv);
+    assert.deepEqual(parseFlags(flags, argv.split(" ")), { kind: "flags", given: { follow: true, lines: "5" }, lists: {}, words: ["web", "db"] }, argv);
   }
-  assert.deepEqual(parseFlags(flags, ["--", "-f"]), { kind: "flags", given: {}, words: ["-f"] });
-  assert.deepEqual(parseFlags(flags, ["-h"]), { kind: "flags", given: { help: true }, words: [] });
+  assert.deepEqual(parseFlags(flags, ["--", "-f"]), { kind: "flags", given: {}, lists: {}, words: ["-f"] });
+  assert.deepEqual(parseFlags(flags, ["-h"]), { kind: "flags", given: { help: true }, lists: {}, words: [] });
+});
+
+test("a flag that may be given several times keeps all its values, with commas and equals signs in them", () => {
+  const many: readonly VerbFlag[] = [{ name: "header", short: "H", value: "HEADER", many: true, help: "one" }];
+  const parsed = parseFlags(many, ["-H", "a: b=c", "--header=x,y", "-Hz"]);
+  assert.ok(parsed.kind === "flags");
+  assert.deepEqual(parsed.lists, { header: ["a: b=c", "x,y", "z"] });
 });
 
 test("a wrong flag is refused with what was meant", () => {

@@ -11,13 +11,20 @@ export interface VerbFlag {
   readonly value?: string;
   /** The only values there are. */
   readonly values?: readonly string[];
+  /** May be given several times: all its values are in `lists`. */
+  readonly many?: true;
   readonly help: string;
 }
 
-/** Given flags by name: a switch's value is true. Or what is wrong, in words. */
-export type ParsedFlags =
-  | { readonly kind: "flags"; readonly given: Readonly<Record<string, string | true>>; readonly words: readonly string[] }
-  | { readonly kind: "error"; readonly text: string };
+/** Given flags by name: a switch's value is true; of a flag given twice the last counts. `lists` has all values of flags that may be given several times. */
+export interface GivenFlags {
+  readonly kind: "flags";
+  readonly given: Readonly<Record<string, string | true>>;
+  readonly lists: Readonly<Record<string, readonly string[]>>;
+  readonly words: readonly string[];
+}
+/** Or what is wrong, in words. */
+export type ParsedFlags = GivenFlags | { readonly kind: "error"; readonly text: string };
 
 export const HELP_FLAG: VerbFlag = { name: "help", short: "h", help: "this text" };
 
@@ -29,6 +36,7 @@ export function parseFlags(flags: readonly VerbFlag[], argv: readonly string[]):
   );
   const { tokens } = parseArgs({ args: [...argv], options, strict: false, tokens: true, allowPositionals: true });
   const given: Record<string, string | true> = {};
+  const lists: Record<string, string[]> = {};
   const words: string[] = [];
   for (const token of tokens) {
     if (token.kind === "positional") words.push(token.value);
@@ -49,9 +57,10 @@ export function parseFlags(flags: readonly VerbFlag[], argv: readonly string[]):
       if (flag.values !== undefined && !flag.values.includes(token.value))
         return { kind: "error", text: `${token.rawName} ${token.value}: must be one of ${flag.values.join(", ")}` };
       given[flag.name] = token.value;
+      if (flag.many) (lists[flag.name] ??= []).push(token.value);
     }
   }
-  return { kind: "flags", given, words };
+  return { kind: "flags", given, lists, words };
 }
 
 /** One line a flag. */

@@ -36,6 +36,11 @@ export const VERBS: Readonly<Record<string, Verb>> = {
     load: async () => (await import("./k8s.ts")).k8s,
     flags: async () => (await import("./k8s.ts")).FLAGS,
   },
+  certs: {
+    summary: "make an authority and certificates for local use; renew what is about to expire",
+    load: async () => (await import("./certs.ts")).certs,
+    flags: async () => (await import("./certs.ts")).FLAGS,
+  },
   status: {
     summary: "what runs, since when, how it ended last, what it uses, its last log line",
     words: "services",
