@@ -11,6 +11,7 @@ import type { Address, BindConfig } from "../config/schema/types/envoy.config.co
 import type { SdsSecretConfig, Secret } from "../config/schema/types/envoy.extensions.transport_sockets.tls.v3.d.ts";
 import type { FormatContext } from "../formatter/formatter.ts";
 import type { HttpFilterFactory } from "../http/filter.ts";
+import type { RequestHeaders } from "../http/header-map.ts";
 import type { StreamInfo } from "../http/stream-info.ts";
 import type { LogSink } from "../log/log.ts";
 import type { Connection, ReadFilter } from "../net/connection.ts";
@@ -64,6 +65,7 @@ export type ExtensionCategory =
   | "envoy.upstreams"
   | "envoy.connection_balance"
   | "envoy.config_mux"
+  | "envoy.router.cluster_specifier_plugin"
   | "envoy.other";
 
 /** One row of the table: everything known of an extension without loading its code. */
@@ -137,6 +139,7 @@ export interface Extension {
   readonly accessLogger?: AccessLoggerExtension;
   readonly accessLogFilter?: { compile(message: AnyMessage, context: CompileContext): (context: FormatContext) => boolean };
   readonly transportSocket?: TransportSocketExtension;
+  readonly clusterSpecifier?: ClusterSpecifierExtension;
   readonly formatter?: { compile(message: AnyMessage, context: CompileContext): FormatterCommandParser };
   readonly statsSink?: StatsSinkExtension;
   readonly resourceMonitor?: ResourceMonitorExtension;
@@ -249,6 +252,11 @@ export interface UpstreamTransportSocket {
   /** After the handshake: why the peer is refused, or undefined; counts the socket's statistics. */
   accept?(socket: import("node:tls").TLSSocket): string | undefined;
   onError?(error: Error | undefined): void;
+}
+
+export interface ClusterSpecifierExtension {
+  /** The name of the cluster for a request. Asked whenever the request's route is chosen. */
+  compile(message: AnyMessage, context: CompileContext): (headers: RequestHeaders, info: StreamInfo) => string;
 }
 
 export interface AccessLoggerExtension {

@@ -54,6 +54,20 @@ export const extensions: readonly ExtensionRow[] = [
     messages: ["envoy.extensions.filters.network.rbac.v3.RBAC"],
     load: () => import("./network_filters/rbac/config.ts"),
   },
+  // ---- HTTP filters with scripts
+  {
+    name: "envoy.filters.http.lua",
+    category: "envoy.filters.http",
+    messages: ["envoy.extensions.filters.http.lua.v3.Lua", "envoy.extensions.filters.http.lua.v3.LuaPerRoute"],
+    load: () => import("./http_filters/lua/config.ts"),
+  },
+  // ---- cluster specifiers
+  {
+    name: "envoy.router.cluster_specifier_plugin.lua",
+    category: "envoy.router.cluster_specifier_plugin",
+    messages: ["envoy.extensions.router.cluster_specifiers.lua.v3.LuaConfig"],
+    load: () => import("./cluster_specifiers/lua/config.ts"),
+  },
   // ---- listener filters
   {
     name: "envoy.filters.listener.tls_inspector",

@@ -74,6 +74,8 @@ export interface DecoderFilterCallbacks extends StreamFilterCallbacks {
   addDecodedData(data: Buffer, streaming: boolean): void;
   /** Hands data on to the filter behind this one, at once: for filters that took data (`stop_no_buffer`) and give it back later, in pieces. */
   injectDecodedData(data: Buffer, endStream: boolean): void;
+  /** During decodeData: what goes on (or is kept) in place of the chunk that was given. */
+  replaceDecodedChunk(data: Buffer): void;
   addDecodedTrailers(): Trailers;
   /** Changes the limit of what may be buffered for this stream, in bytes (Envoy setDecoderBufferLimit). */
   setDecoderBufferLimit(bytes: number): void;
@@ -107,6 +109,8 @@ export interface EncoderFilterCallbacks extends StreamFilterCallbacks {
   setEncodingBuffer(data: Buffer): void;
   addEncodedData(data: Buffer, streaming: boolean): void;
   injectEncodedData(data: Buffer, endStream: boolean): void;
+  /** During encodeData: what goes on (or is kept) in place of the chunk that was given. */
+  replaceEncodedChunk(data: Buffer): void;
   addEncodedTrailers(): Trailers;
   setEncoderBufferLimit(bytes: number): void;
   readonly encoderBufferLimit: number;

@@ -10,6 +10,8 @@ export class HeaderMap {
   list: string[];
   /** The names as they stood on the wire, one per field, kept only where a stateful header formatter (preserve_case) asks. */
   rawNames: string[] | undefined = undefined;
+  /** A filter has put values here that no codec has looked at: they are checked before they go on (http/field-rules.ts). */
+  unchecked = false;
 
   constructor(list: string[] = []) {
     this.list = list;
@@ -196,6 +198,7 @@ export class RequestHeaders extends HeaderMap {
   clone(): RequestHeaders {
     const copy = new RequestHeaders(this.method, this.path, this.authority, this.scheme, this.list.slice());
     copy.protocol = this.protocol;
+    copy.unchecked = this.unchecked;
     copy.rawNames = this.rawNames?.slice();
     return copy;
   }
@@ -241,6 +244,8 @@ export class RequestHeaders extends HeaderMap {
 /** A response's head. */
 export class ResponseHeaders extends HeaderMap {
   status: number;
+  /** The text behind the status of HTTP/1 where a filter has set one; undefined: the usual one. */
+  reasonPhrase: string | undefined = undefined;
 
   constructor(status: number, list: string[] = []) {
     super(list);
@@ -253,6 +258,7 @@ export class ResponseHeaders extends HeaderMap {
 
   clone(): ResponseHeaders {
     const copy = new ResponseHeaders(this.status, this.list.slice());
+    copy.reasonPhrase = this.reasonPhrase;
     copy.rawNames = this.rawNames?.slice();
     return copy;
   }

@@ -117,6 +117,8 @@ export class StreamInfo {
   virtualClusterName: string | undefined = undefined;
   /** Names that filters leave for %CUSTOM_FLAGS%, comma separated. */
   customFlags = "";
+  /** A filter asks for the connection to be closed once this exchange is over. */
+  drainConnectionUponCompletion = false;
   downstreamLocalCloseReason = "";
   downstreamDetectedCloseType = "";
   routeResolutionCount = 0;
@@ -127,6 +129,8 @@ export class StreamInfo {
   cluster: ClusterInfo | undefined = undefined;
   upstreamClusterName: string | undefined = undefined;
   connectionId = 0;
+  /** What is known of the connection itself; undefined where this is that. */
+  connectionInfo: StreamInfo | undefined = undefined;
   /** The client as it is believed (XFF, PROXY protocol applied) and as it really connected. */
   downstreamRemoteAddress: Address | undefined = undefined;
   downstreamDirectRemoteAddress: Address | undefined = undefined;

@@ -12,6 +12,7 @@ import type {
   WeightedCluster,
 } from "../config/schema/types/envoy.config.route.v3.d.ts";
 import type { CompileContext, Honours } from "../extensions/extension.ts";
+import { extensionOfMessage } from "../extensions/registry.ts";
 import { compileFormat, compileSubstitutionFormatString } from "../formatter/compile.ts";
 import type { RequestHeaders, ResponseHeaders } from "../http/header-map.ts";
 import type { StreamInfo } from "../http/stream-info.ts";
@@ -71,7 +72,9 @@ export const honours: Honours = {
     "ignore_path_parameters_in_path_matching",
     "typed_per_filter_config",
     "metadata",
+    "cluster_specifier_plugins",
   ],
+  "envoy.config.route.v3.ClusterSpecifierPlugin": "*",
   "envoy.config.route.v3.VirtualHost": [
     "name",
     "domains",
@@ -123,6 +126,8 @@ export const honours: Honours = {
     "cluster",
     "cluster_header",
     "weighted_clusters",
+    "cluster_specifier_plugin",
+    "inline_cluster_specifier_plugin",
     "cluster_not_found_response_code",
     "metadata_match",
     "prefix_rewrite",
@@ -594,14 +599,22 @@ class Compiler {
     plugin: ClusterSpecifierPlugin | undefined,
     name: string,
     settings: ForwardSettings,
-  ): (headers: RequestHeaders) => Route {
+  ): (headers: RequestHeaders, info: StreamInfo) => Route {
     if (plugin === undefined)
       this.#context.report(action, field, { code: "OR3615", text: `Unknown cluster specifier plugin name: ${name} is used in the route` });
-    else if (!plugin.isOptional)
-      this.#context.report(action, field, {
-        code: "OR4004",
-        text: `cluster specifier plugin ${plugin.extension?.typedConfig?.$typeName ?? name} is not supported`,
-      });
+    else {
+      const message = plugin.extension?.typedConfig;
+      const isKnown = message !== undefined && extensionOfMessage(message.$typeName) !== undefined;
+      const specifier =
+        plugin.isOptional && !isKnown
+          ? undefined
+          : this.#context.extension("envoy.router.cluster_specifier_plugin", message, plugin.extension ?? plugin, "typed_config", name)?.clusterSpecifier;
+      if (specifier !== undefined && message !== undefined) {
+        const choose = specifier.compile(message, this.#context);
+        const routes = new RoutesByCluster(settings);
+        return (headers, info) => routes.get(choose(headers, info));
+      }
+    }
     const route = new ForwardRouteEntry(settings, "");
     return () => route;
   }

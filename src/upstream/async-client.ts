@@ -127,7 +127,8 @@ class ClientStream implements AsyncStream, PoolCallbacks, ResponseDecoder, Strea
     // What the proxy asks for itself comes from inside, whoever the cause was.
     headers.set("x-envoy-internal", "true");
     const forwardedFor = headers.get("x-forwarded-for");
-    headers.set("x-forwarded-for", forwardedFor === undefined || forwardedFor === "" ? machineAddress() : `${forwardedFor},${machineAddress()}`);
+    if (this.#options.sendXff !== false)
+      headers.set("x-forwarded-for", forwardedFor === undefined || forwardedFor === "" ? machineAddress() : `${forwardedFor},${machineAddress()}`);
     const context: LoadBalancerContext = {
       hash: undefined,
       metadataMatch: undefined,

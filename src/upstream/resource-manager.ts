@@ -5,7 +5,7 @@
 import type { Runtime } from "../runtime/runtime.ts";
 import type { Counter } from "../stats/stats.ts";
 import type { Thresholds } from "./settings.ts";
-import type { ResourceManager } from "./upstream.ts";
+import type { ResourceManager, ResourceName } from "./upstream.ts";
 
 export const resourceNames = ["connections", "pending", "requests", "retries"] as const;
 const connections = 0;
@@ -79,6 +79,10 @@ export class CellsResourceManager implements ResourceManager {
   }
   #sum(resource: number): number {
     return readCells(this.#cells, this.#priority, resource, this.#threads);
+  }
+
+  inUse(resource: ResourceName): number {
+    return this.#sum(resourceNames.indexOf(resource));
   }
 
   tryAcquireRequest(): boolean {

@@ -60,7 +60,10 @@ export interface HostStats {
 }
 
 /** Circuit breaker resources of one priority on this worker. `try...` counts the overflow stat itself when it answers false. */
+export type ResourceName = "connections" | "pending" | "requests" | "retries";
 export interface ResourceManager {
+  /** How many the whole process has of one kind. */
+  inUse(resource: ResourceName): number;
   tryAcquireRequest(): boolean;
   releaseRequest(): void;
   tryAcquirePending(): boolean;
@@ -180,6 +183,8 @@ export interface AsyncRequestOptions {
   readonly discardResponse?: boolean;
   readonly isShadow?: boolean;
   readonly parentStreamInfo?: StreamInfo;
+  /** false: x-forwarded-for is left as it is. */
+  readonly sendXff?: boolean;
 }
 export type AsyncResult =
   | { readonly ok: true; readonly headers: ResponseHeaders; readonly body: Buffer; readonly trailers: Trailers | undefined }

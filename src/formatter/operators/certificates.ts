@@ -33,6 +33,17 @@ function cached(certificate: X509Certificate, key: string, make: () => string): 
   return value;
 }
 
+/** One field as text; "" where the certificate has none. */
+export function certificateField(certificate: X509Certificate, field: Field): string {
+  return cached(certificate, field, () => fields[field](certificate));
+}
+
+/** When it begins or ends to be valid, seconds since 1970; 0 where that cannot be read. */
+export function certificateSeconds(certificate: X509Certificate, which: "start" | "end"): number {
+  const at = (which === "start" ? certificate.validFromDate : certificate.validToDate).getTime();
+  return Number.isNaN(at) ? 0 : Math.floor(at / 1000);
+}
+
 const orAbsent = (value: string): string | undefined => (value === "" ? undefined : value);
 
 export function certificateText(read: ReadCertificate, field: Field): OperatorRow {

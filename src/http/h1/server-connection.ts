@@ -522,7 +522,8 @@ export class H1ServerStream implements ResponseEncoder, Stream {
     let connection = "";
     if (this.#minor === 0 && headers.get("connection") === undefined && !upgraded)
       connection = `${nameFormat === "proper" ? properCase("connection") : "connection"}: close\r\n`;
-    const text = `HTTP/1.${this.#minor} ${status} ${reasonPhrase(status)}\r\n${writeFields(headers, nameFormat)}${framing}${connection}\r\n`;
+    const reason = headers.reasonPhrase === undefined ? reasonPhrase(status) : headers.reasonPhrase.replace(/[^\t\x20-\x7e\x80-\xff]/g, "");
+    const text = `HTTP/1.${this.#minor} ${status} ${reason}\r\n${writeFields(headers, nameFormat)}${framing}${connection}\r\n`;
     this.meter.headerBytesSent += text.length;
     this.#write(text);
     if (endStream) this.#end();

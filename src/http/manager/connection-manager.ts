@@ -214,6 +214,7 @@ export class ConnectionManager implements NetworkFilter, H2ServerCallbacks, Conn
     info.filterChainMetadata = from.filterChainMetadata;
     info.filterChainName = from.filterChainName;
     info.connectionFilterState = from.connectionFilterState;
+    info.connectionInfo = from;
     // What listener filters found (PROXY protocol TLVs, ...) belongs to every stream of the connection.
     if (from.hasDynamicMetadata) for (const [filter, values] of Object.entries(from.dynamicMetadata)) info.setDynamicMetadata(filter, { ...values });
   }
@@ -235,6 +236,10 @@ export class ConnectionManager implements NetworkFilter, H2ServerCallbacks, Conn
       if (this.multiplexes) this.#startDrain();
       else this.#drain = "closing";
       settings.stats.downstream_cx_overload_disable_keepalive.inc();
+    }
+    if (stream.info.drainConnectionUponCompletion && this.#drain === "no") {
+      if (this.multiplexes) this.#startDrain();
+      else this.#drain = "closing";
     }
     if (this.multiplexes) {
       // Connections end by GOAWAY; a response leaves its request's rest behind without harm.

@@ -95,9 +95,11 @@ export abstract class FilterManager {
   }
 
   /** `owned`: `data` is memory of ours, not a view of the read buffer. */
-  protected decodeDataFrom(from: number, data: Buffer, endStream: boolean, owned: boolean): void {
+  protected decodeDataFrom(from: number, chunk: Buffer, endStream: boolean, isOwned: boolean): void {
     if (this.decodeAborted || this.destroyed) return;
     const { slots } = this;
+    let data = chunk;
+    let owned = isOwned;
     const hadTrailers = this.requestTrailers !== undefined;
     let end = endStream;
     let trailersAddedAt = -1;
@@ -115,6 +117,11 @@ export abstract class FilterManager {
         slot.decodeCall = "data";
         status = filter.decodeData(data, slot.decodeEnded);
         slot.decodeCall = "none";
+        if (slot.decodedChunk !== undefined) {
+          data = slot.decodedChunk;
+          owned = true;
+          slot.decodedChunk = undefined;
+        }
       }
       if (this.decodeAborted || this.destroyed) return;
       if (!hadTrailers && trailersAddedAt < 0 && this.requestTrailers !== undefined) {
@@ -290,8 +297,10 @@ export abstract class FilterManager {
     }
   }
 
-  protected encodeDataFrom(from: number, data: Buffer, endStream: boolean, owned: boolean): void {
+  protected encodeDataFrom(from: number, chunk: Buffer, endStream: boolean, isOwned: boolean): void {
     const { slots } = this;
+    let data = chunk;
+    let owned = isOwned;
     const hadTrailers = this.responseTrailers !== undefined;
     let end = endStream;
     let trailersAddedAt = -1;
@@ -309,6 +318,11 @@ export abstract class FilterManager {
         slot.encodeCall = "data";
         status = filter.encodeData(data, slot.encodeEnded);
         slot.encodeCall = "none";
+        if (slot.encodedChunk !== undefined) {
+          data = slot.encodedChunk;
+          owned = true;
+          slot.encodedChunk = undefined;
+        }
       }
       if (this.encodeAborted || this.destroyed) return;
       if (!hadTrailers && trailersAddedAt < 0 && this.responseTrailers !== undefined) {

@@ -26,6 +26,9 @@ export class FilterSlot implements DecoderFilterCallbacks, EncoderFilterCallback
   encodeHeadersPassed = false;
   encodeEnded = false;
   encodeCall: "none" | "headers" | "data" | "trailers" = "none";
+  /** What the filter puts in the place of the chunk it is looking at. */
+  decodedChunk: Buffer | undefined = undefined;
+  encodedChunk: Buffer | undefined = undefined;
 
   constructor(filter: HttpFilter, name: string, index: number, manager: FilterManager) {
     this.filter = filter;
@@ -98,6 +101,9 @@ export class FilterSlot implements DecoderFilterCallbacks, EncoderFilterCallback
   injectDecodedData(data: Buffer, endStream: boolean): void {
     this.manager.injectDecodedData(this, data, endStream);
   }
+  replaceDecodedChunk(data: Buffer): void {
+    if (this.decodeCall === "data") this.decodedChunk = data;
+  }
   addDecodedTrailers(): Trailers {
     return this.manager.addRequestTrailers();
   }
@@ -157,6 +163,9 @@ export class FilterSlot implements DecoderFilterCallbacks, EncoderFilterCallback
   }
   injectEncodedData(data: Buffer, endStream: boolean): void {
     this.manager.injectEncodedData(this, data, endStream);
+  }
+  replaceEncodedChunk(data: Buffer): void {
+    if (this.encodeCall === "data") this.encodedChunk = data;
   }
   addEncodedTrailers(): Trailers {
     return this.manager.addResponseTrailers();

@@ -2,6 +2,8 @@
  * The router: the last HTTP filter of nearly every chain. Picks the host, sends the request, and hands the response back; how often it
  * tries is request-tries.ts. The order of what happens is Envoy's (source/common/router/router.cc).
  */
+
+import { malformedRequest } from "../../http/field-rules.ts";
 import type { FilterDataStatus, FilterHeadersStatus, FilterTrailersStatus, HttpFilter } from "../../http/filter.ts";
 import type { RequestHeaders, ResponseHeaders, Trailers } from "../../http/header-map.ts";
 import { isGrpcRequest } from "../../http/manager/messages.ts";
@@ -74,6 +76,18 @@ export class RouterFilter extends RequestTries implements HttpFilter {
     this.#setTimeouts(headers);
     const fields = headers.list.length;
     route.finalizeRequestHeaders(headers, info, config.suppressEnvoyHeaders);
+    if (headers.unchecked) {
+      const malformed = malformedRequest(headers);
+      if (malformed !== undefined) {
+        info.setFlag("DPE");
+        callbacks.sendLocalReply({
+          status: 503,
+          body: malformed,
+          details: `filter_removed_required_request_headers{${malformed.replace(/\s/g, "_")}}`,
+        });
+        return "stop";
+      }
+    }
     // Header changes of the route may have brought fields of ours.
     if (headers.list.length !== fields) this.#scan(headers);
     const source = this.chooseSource();

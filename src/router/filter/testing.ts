@@ -314,6 +314,7 @@ export class RouterHarness {
       features: { http2: false },
       typeName: "",
       resourceManager: () => ({
+        inUse: () => 0,
         tryAcquireRequest: () => true,
         releaseRequest() {},
         tryAcquirePending: () => true,
@@ -427,6 +428,7 @@ export class RouterHarness {
       setDecodingBuffer(data: Buffer): void {
         self.#decodingBuffer = data;
       },
+      replaceDecodedChunk(): void {},
       addDecodedData(): void {},
       injectDecodedData(): void {},
       addDecodedTrailers: () => new Trailers(),
