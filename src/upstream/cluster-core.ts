@@ -53,6 +53,7 @@ export type PoolStats = ClusterStats & {
   readonly [K in
     | "upstream_cx_total"
     | "upstream_cx_http1_total"
+    | "upstream_cx_http2_total"
     | "upstream_cx_connect_fail"
     | "upstream_cx_connect_timeout"
     | "upstream_cx_destroy"
@@ -73,6 +74,8 @@ export type PoolStats = ClusterStats & {
     | "upstream_rq_pending_total"
     | "upstream_rq_pending_failure_eject"
     | "upstream_rq_cancelled"
+    | "upstream_rq_rx_reset"
+    | "upstream_rq_tx_reset"
     | "upstream_flow_control_backed_up_total"
     | "upstream_flow_control_drained_total"
     | "upstream_cx_overflow"
@@ -90,7 +93,6 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster, MemberClust
   readonly timers: TimerWheel;
   readonly store: StatsStore;
   readonly overload: OverloadState;
-  readonly features = { http2: false } as const;
   readonly #environment: ClusterEnvironment;
   readonly #balancer: LoadBalancer | SubsetBalancer;
   readonly #aggregate: AggregateBalancer<HostImpl> | undefined;
@@ -141,6 +143,9 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster, MemberClust
 
   // ---- ClusterInfo -----------------------------------------------------------------------------------------------------------
 
+  get features(): { readonly http2: boolean } {
+    return { http2: this.settings.protocol !== "http1" };
+  }
   get info(): ClusterInfo {
     return this;
   }
@@ -187,17 +192,17 @@ export class ClusterCore implements ClusterInfo, ThreadLocalCluster, MemberClust
 
   // ---- ThreadLocalCluster ------------------------------------------------------------------------------------------------------
 
-  httpPool(priority: Priority, _downstreamProtocol: string | undefined, context: LoadBalancerContext): HttpPool | undefined {
+  httpPool(priority: Priority, downstreamProtocol: string | undefined, context: LoadBalancerContext): HttpPool | undefined {
     const host = this.#choose(context);
     if (host === undefined) return undefined;
     let sni: string | undefined;
-    const { autoSni, autoSniHeader } = host.cluster.settings;
+    const { autoSni, autoSniHeader, protocol } = host.cluster.settings;
     if (autoSni && host.transport !== undefined) {
       const { requestHeaders } = context;
       const name = autoSniHeader === "" ? requestHeaders?.authority : requestHeaders?.get(autoSniHeader);
       sni = name === undefined || name === "" ? undefined : name.replace(/:\d+$/, "");
     }
-    const pool = host.pool(priority, sni);
+    const pool = host.pool(priority, protocol === "downstream" ? (downstreamProtocol === "HTTP/2" ? "http2" : "http1") : protocol, sni);
     return this.#sizes === undefined ? pool : new MeasuredPool(pool, this.#sizes, context.requestHeaders);
   }
 

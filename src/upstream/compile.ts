@@ -7,6 +7,7 @@ import type {
   Address as AddressMessage,
   HttpProtocolOptions as CommonOptions,
   Http1ProtocolOptions,
+  Http2ProtocolOptions,
   TransportSocket,
 } from "../config/schema/types/envoy.config.core.v3.d.ts";
 import type { ClusterConfig as AggregateConfig } from "../config/schema/types/envoy.extensions.clusters.aggregate.v3.d.ts";
@@ -14,6 +15,7 @@ import type { DnsCluster } from "../config/schema/types/envoy.extensions.cluster
 import type { HttpProtocolOptions } from "../config/schema/types/envoy.extensions.upstreams.http.v3.d.ts";
 import type { CompileContext, Honours, UpstreamTransportSocket } from "../extensions/extension.ts";
 import { compileNameFormat, type H1Settings, h1Stats } from "../http/h1/settings.ts";
+import { compileH2, honours as h2Honours, h2Stats } from "../http/h2/settings.ts";
 import { parseAddressMessage } from "../net/address.ts";
 import type { KeepAlive } from "../net/socket-connection.ts";
 import type { StatsScope } from "../stats/stats.ts";
@@ -30,6 +32,7 @@ import { honours as errorMatcherHonours } from "./outlier/error-matcher.ts";
 import type { CompiledCluster, Thresholds } from "./settings.ts";
 
 const pkg = "envoy.config.cluster.v3.";
+const rawBuffer = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer";
 const httpOptions = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 export const honours: Honours = {
@@ -46,6 +49,8 @@ export const honours: Honours = {
     "upstream_http_protocol_options",
     "common_http_protocol_options",
     "http_protocol_options",
+    "http2_protocol_options",
+    "protocol_selection",
     "typed_extension_protocol_options",
     "dns_refresh_rate",
     "dns_jitter",
@@ -89,13 +94,15 @@ export const honours: Honours = {
   "envoy.config.core.v3.UpstreamHttpProtocolOptions": ["auto_sni", "override_auto_sni_header", "auto_san_validation"],
   "envoy.config.core.v3.HttpProtocolOptions": ["max_response_headers_kb"],
   "envoy.config.core.v3.Http1ProtocolOptions": ["send_fully_qualified_url"],
-  [httpOptions]: ["common_http_protocol_options", "upstream_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config"],
-  [`${httpOptions}.ExplicitHttpConfig`]: ["http_protocol_options"],
-  [`${httpOptions}.UseDownstreamHttpConfig`]: ["http_protocol_options"],
+  [httpOptions]: ["common_http_protocol_options", "upstream_http_protocol_options", "explicit_http_config", "use_downstream_protocol_config", "auto_config"],
+  [`${httpOptions}.ExplicitHttpConfig`]: ["http_protocol_options", "http2_protocol_options"],
+  [`${httpOptions}.UseDownstreamHttpConfig`]: ["http_protocol_options", "http2_protocol_options"],
+  [`${httpOptions}.AutoHttpConfig`]: ["http_protocol_options", "http2_protocol_options"],
 };
 
 export const upstreamHonours: readonly Honours[] = [
   honours,
+  h2Honours,
   balancerHonours,
   subsetHonours,
   endpointHonours,
@@ -120,6 +127,14 @@ export function compileCluster(message: Cluster, context: CompileContext): Compi
       context.report(message, "typed_extension_protocol_options", { code: "OR4002", text: `protocol options '${key}' (${value.$typeName}) are not supported` });
   }
   const common = options?.commonHttpProtocolOptions ?? message.commonHttpProtocolOptions;
+  const protocol = compileProtocol(message, options);
+  const socketType = message.transportSocket?.configType.value?.$typeName ?? rawBuffer;
+  if (protocol === "auto" && socketType === rawBuffer)
+    context.report(options as object, "auto_config", {
+      code: "OR3012",
+      text: `ALPN configured for cluster ${message.name} which has a non-ALPN transport socket`,
+      hint: "give the cluster an UpstreamTlsContext, or use explicit_http_config",
+    });
   const upstream = options?.upstreamHttpProtocolOptions ?? message.upstreamHttpProtocolOptions;
   return {
     name: message.name,
@@ -144,7 +159,19 @@ export function compileCluster(message: Cluster, context: CompileContext): Compi
     maxResponseHeadersKb: common?.maxResponseHeadersKb ?? 60,
     maxStreamDurationMs: durationMs(common?.maxStreamDuration, 0),
     thresholds: { default: compileThresholds(message, 0, context), high: compileThresholds(message, 1, context) },
+    protocol,
     h1: compileH1(http1Of(message, options), common, scope, context),
+    h2: compileH2(
+      http2Of(message, options),
+      {
+        maxHeadBytes: (common?.maxResponseHeadersKb ?? 60) * 1024,
+        maxHeaderCount: common?.maxHeadersCount ?? 100,
+        underscores: "allow",
+        flushTimeoutMs: 0,
+        stats: h2Stats(scope),
+      },
+      context,
+    ),
     transportSocket: compileTransportSocket(message.transportSocket, context, scope, upstream?.autoSanValidation ?? false),
     transportSocketMatches: message.transportSocketMatches.map(({ name, match, transportSocket }) => ({
       name,
@@ -247,10 +274,27 @@ function compileThresholds(message: Cluster, priority: 0 | 1, context: CompileCo
   };
 }
 
+function compileProtocol(message: Cluster, options: HttpProtocolOptions | undefined): CompiledCluster["protocol"] {
+  const chosen = options?.upstreamProtocolOptions;
+  if (chosen?.case === "explicitHttpConfig") return chosen.value.protocolConfig.case === "http2ProtocolOptions" ? "http2" : "http1";
+  if (chosen?.case === "useDownstreamProtocolConfig") return "downstream";
+  if (chosen?.case === "autoConfig") return "auto";
+  if (options !== undefined) return "http1";
+  if (message.protocolSelection === 1) return "downstream";
+  return message.http2ProtocolOptions === undefined ? "http1" : "http2";
+}
+
+function http2Of(message: Cluster, options: HttpProtocolOptions | undefined): Http2ProtocolOptions | undefined {
+  const chosen = options?.upstreamProtocolOptions;
+  if (chosen?.case === "explicitHttpConfig") return chosen.value.protocolConfig.case === "http2ProtocolOptions" ? chosen.value.protocolConfig.value : undefined;
+  if (chosen?.case === "useDownstreamProtocolConfig" || chosen?.case === "autoConfig") return chosen.value.http2ProtocolOptions;
+  return message.http2ProtocolOptions;
+}
+
 function http1Of(message: Cluster, options: HttpProtocolOptions | undefined): Http1ProtocolOptions | undefined {
   const chosen = options?.upstreamProtocolOptions;
   if (chosen?.case === "explicitHttpConfig") return chosen.value.protocolConfig.case === "httpProtocolOptions" ? chosen.value.protocolConfig.value : undefined;
-  if (chosen?.case === "useDownstreamProtocolConfig") return chosen.value.httpProtocolOptions;
+  if (chosen?.case === "useDownstreamProtocolConfig" || chosen?.case === "autoConfig") return chosen.value.httpProtocolOptions;
   return message.httpProtocolOptions;
 }
 

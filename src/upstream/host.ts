@@ -3,11 +3,13 @@ import type { UpstreamTransportSocket } from "../extensions/extension.ts";
 import type { Address, Connection } from "../net/connection.ts";
 import type { Gauge, StatsStore } from "../stats/stats.ts";
 import type { ClusterCore } from "./cluster-core.ts";
+import type { OfferedProtocols } from "./dial-host.ts";
 import { column, type HostCells } from "./host-cells.ts";
 import { coarseHealth, flagsOf, healthFlags, isExcluded } from "./host-health.ts";
 import type { BalancedHost } from "./host-pickers.ts";
 import type { HostData } from "./hosts.ts";
 import { Http1Pool } from "./http1-pool.ts";
+import { Http2Pool } from "./http2-pool.ts";
 import { transportSocketFor } from "./transport-socket-match.ts";
 import type { Host, HostMonitor, HostStats, Priority } from "./upstream.ts";
 
@@ -41,6 +43,12 @@ function hostStats(store: StatsStore, cluster: string, host: HostData): HostImpl
   };
 }
 
+export type Pool = Http1Pool | Http2Pool;
+/** What a host's connections speak: "auto" is what ALPN says. */
+export type PoolProtocol = "http1" | "http2" | "auto";
+
+const onlyHttp1: OfferedProtocols = { protocols: ["http/1.1"], instead: true };
+
 /** Pools for different SNI names of one host at most; beyond, the oldest is drained. */
 const maxPools = 256;
 
@@ -66,9 +74,9 @@ export class HostImpl implements BalancedHost {
   /** What its connections speak through; undefined: plain bytes. */
   transport: UpstreamTransportSocket | undefined;
   readonly stats: HostImplStats;
-  #default: Http1Pool | undefined = undefined;
-  #high: Http1Pool | undefined = undefined;
-  #bySni: Map<string, Http1Pool> | undefined = undefined;
+  #http1: Http1Pool | undefined = undefined;
+  #http2: Http2Pool | undefined = undefined;
+  #others: Map<string, Pool> | undefined = undefined;
   #data: HostData;
   #cells: HostCells | undefined = undefined;
   #flags = 0;
@@ -148,24 +156,30 @@ export class HostImpl implements BalancedHost {
     for (const connection of [...(this.#tcpConnections ?? [])]) connection.close("no_flush");
   }
 
-  pool(priority: Priority, sni: string | undefined): Http1Pool {
-    if (sni !== undefined) {
-      const key = `${priority}|${sni}`;
-      const pools = (this.#bySni ??= new Map());
-      let pool = pools.get(key);
-      if (pool === undefined) {
-        if (pools.size >= maxPools) {
-          const [oldest] = pools;
-          oldest[1].drain();
-          pools.delete(oldest[0]);
-        }
-        pool = new Http1Pool(this.cluster, this, priority, sni);
-        pools.set(key, pool);
-      }
-      return pool;
+  pool(priority: Priority, protocol: PoolProtocol, sni: string | undefined): Pool {
+    if (priority === "default" && sni === undefined) {
+      if (protocol === "http1") return (this.#http1 ??= new Http1Pool(this.cluster, this, "default", undefined));
+      if (protocol === "http2") return (this.#http2 ??= new Http2Pool(this.cluster, this, "default", undefined, undefined));
     }
-    if (priority === "high") return (this.#high ??= new Http1Pool(this.cluster, this, "high", undefined));
-    return (this.#default ??= new Http1Pool(this.cluster, this, "default", undefined));
+    const key = `${protocol}|${priority}|${sni ?? ""}`;
+    const pools = (this.#others ??= new Map());
+    let pool = pools.get(key);
+    if (pool === undefined) {
+      if (pools.size >= maxPools) {
+        const [oldest] = pools;
+        oldest[1].drain();
+        pools.delete(oldest[0]);
+      }
+      pool = this.#makePool(priority, protocol, sni);
+      pools.set(key, pool);
+    }
+    return pool;
+  }
+
+  #makePool(priority: Priority, protocol: PoolProtocol, sni: string | undefined): Pool {
+    if (protocol === "http1") return new Http1Pool(this.cluster, this, priority, sni);
+    const fallback = protocol === "auto" ? new Http1Pool(this.cluster, this, priority, sni, onlyHttp1) : undefined;
+    return new Http2Pool(this.cluster, this, priority, sni, fallback);
   }
 
   /** No longer a member. */
@@ -180,8 +194,8 @@ export class HostImpl implements BalancedHost {
     for (const pool of this.#pools()) pool.close();
   }
 
-  #pools(): Http1Pool[] {
-    return [this.#default, this.#high, ...(this.#bySni?.values() ?? [])].filter((pool) => pool !== undefined);
+  #pools(): Pool[] {
+    return [this.#http1, this.#http2, ...(this.#others?.values() ?? [])].filter((pool) => pool !== undefined);
   }
 }
 

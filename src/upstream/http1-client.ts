@@ -4,8 +4,9 @@ import { H1ClientConnection, type H1ClientStream, idleTimeoutAnswer } from "../h
 import type { ResponseHeaders, Trailers } from "../http/header-map.ts";
 import type { UpstreamInfo } from "../http/stream-info.ts";
 import type { ConnectionCallbacks, ConnectionEvent, ReadFilter } from "../net/connection.ts";
-import { connect, type SocketConnection } from "../net/socket-connection.ts";
+import type { SocketConnection } from "../net/socket-connection.ts";
 import type { Timer } from "../net/timer-wheel.ts";
+import { dialHost } from "./dial-host.ts";
 import type { Http1Pool } from "./http1-pool.ts";
 
 export class Http1Client implements ResponseDecoder, ConnectionCallbacks, ReadFilter, ClientConnectionCallbacks {
@@ -38,7 +39,7 @@ export class Http1Client implements ResponseDecoder, ConnectionCallbacks, ReadFi
   }
 
   connect(): void {
-    const { cluster, host, sni } = this.#pool;
+    const { cluster, host, sni, offered } = this.#pool;
     const { settings, stats } = cluster;
     stats.upstream_cx_total.inc();
     stats.upstream_cx_active.inc();
@@ -46,20 +47,21 @@ export class Http1Client implements ResponseDecoder, ConnectionCallbacks, ReadFi
     host.stats.cx_total.inc();
     host.stats.cx_active.inc();
     this.#startedMs = cluster.now();
-    const { transport } = host;
-    this.#connection = connect(host.address, {
-      timers: cluster.timers,
-      side: "upstream",
-      bufferLimitBytes: settings.perConnectionBufferLimitBytes,
-      tls: transport?.options({ hostname: host.hostname, sni }),
-      accept: transport?.accept === undefined ? undefined : (socket) => transport.accept?.(socket),
-      onTlsError: transport?.onError === undefined ? undefined : (error) => transport.onError?.(error),
-      bindAddress: settings.bindAddress,
-      keepAlive: settings.keepAlive,
-    });
+    this.#connection = dialHost(host, sni, offered);
     this.#connection.addCallbacks(this);
     this.#timer = cluster.timers.createTimer(() => this.#onTimer());
     this.#timer.enable(settings.connectTimeoutMs);
+  }
+
+  /** A connection that was made, and counted, while it was not yet known what its peer speaks. */
+  adopt(connection: SocketConnection, startedMs: number, connectedMs: number): void {
+    const { cluster } = this.#pool;
+    cluster.stats.upstream_cx_http1_total.inc();
+    this.#startedMs = startedMs;
+    this.#connection = connection;
+    connection.addCallbacks(this);
+    this.#timer = cluster.timers.createTimer(() => this.#onTimer());
+    this.#begin(connectedMs);
   }
 
   begin(decoder: ResponseDecoder): RequestEncoder {
@@ -144,8 +146,14 @@ export class Http1Client implements ResponseDecoder, ConnectionCallbacks, ReadFi
   #onConnected(): void {
     const { cluster } = this.#pool;
     this.#timer.disable();
-    this.#connectedMs = cluster.now();
-    cluster.stats.upstream_cx_connect_ms.record(Math.round(this.#connectedMs - this.#startedMs));
+    const now = cluster.now();
+    cluster.stats.upstream_cx_connect_ms.record(Math.round(now - this.#startedMs));
+    this.#begin(now);
+  }
+
+  #begin(connectedMs: number): void {
+    const { cluster } = this.#pool;
+    this.#connectedMs = connectedMs;
     this.#codec = new H1ClientConnection(this.#connection, cluster.settings.h1, this);
     this.#connection.setReadFilter(this);
     const { maxConnectionDurationMs } = cluster.settings;

@@ -3,7 +3,9 @@
  * being made. Envoy's FixedHttpConnPoolImpl for HTTP/1.
  */
 import type { ResponseDecoder } from "../http/codec.ts";
+import type { SocketConnection } from "../net/socket-connection.ts";
 import type { ClusterCore } from "./cluster-core.ts";
+import type { OfferedProtocols } from "./dial-host.ts";
 import type { HostImpl } from "./host.ts";
 import { Http1Client } from "./http1-client.ts";
 import type { CellsResourceManager } from "./resource-manager.ts";
@@ -31,6 +33,7 @@ export class Http1Pool implements HttpPool {
   readonly resources: CellsResourceManager;
   /** SNI of this pool's connections where it follows the request (auto_sni). */
   readonly sni: string | undefined;
+  readonly offered: OfferedProtocols | undefined;
   /** The last that became idle is the first to be used. */
   readonly #idle: Http1Client[] = [];
   readonly #clients = new Set<Http1Client>();
@@ -40,11 +43,12 @@ export class Http1Pool implements HttpPool {
   #settling = 0;
   #draining = false;
 
-  constructor(cluster: ClusterCore, host: HostImpl, priority: Priority, sni: string | undefined) {
+  constructor(cluster: ClusterCore, host: HostImpl, priority: Priority, sni: string | undefined, offered?: OfferedProtocols) {
     this.cluster = cluster;
     this.host = host;
     this.resources = cluster.resourceManager(priority);
     this.sni = sni;
+    this.offered = offered;
   }
 
   newStream(decoder: ResponseDecoder, callbacks: PoolCallbacks): PoolRequest | undefined {
@@ -63,14 +67,37 @@ export class Http1Pool implements HttpPool {
       callbacks.onPoolFailure("overflow", "", undefined);
       return undefined;
     }
-    const { stats } = this.cluster;
-    stats.upstream_rq_pending_total.inc();
-    stats.upstream_rq_pending_active.inc();
-    this.host.stats.rq_pending_active.inc();
-    const request = new PendingRequest(this, decoder, callbacks, this.cluster.now());
-    this.#pending.push(request);
+    this.cluster.stats.upstream_rq_pending_total.inc();
+    const request = this.#wait(decoder, callbacks, this.cluster.now());
     this.#connectMore();
     return request;
+  }
+
+  #wait(decoder: ResponseDecoder, callbacks: PoolCallbacks, sinceMs: number): PendingRequest {
+    this.cluster.stats.upstream_rq_pending_active.inc();
+    this.host.stats.rq_pending_active.inc();
+    const request = new PendingRequest(this, decoder, callbacks, sinceMs);
+    this.#pending.push(request);
+    return request;
+  }
+
+  /** Takes over requests that wait, and the connection that they waited for, once it is known to speak HTTP/1. */
+  adopt(
+    connection: SocketConnection,
+    startedMs: number,
+    connectedMs: number,
+    waiting: readonly { readonly decoder: ResponseDecoder; readonly callbacks: PoolCallbacks; readonly sinceMs: number }[],
+  ): PoolRequest[] {
+    const requests = waiting.map(({ decoder, callbacks, sinceMs }) => this.#wait(decoder, callbacks, sinceMs));
+    const client = new Http1Client(this);
+    this.#clients.add(client);
+    this.#connecting++;
+    // Not at once: who hands over is to know the requests under their new names first.
+    queueMicrotask(() => {
+      client.adopt(connection, startedMs, connectedMs);
+      this.#connectMore();
+    });
+    return requests;
   }
 
   /** Bounded by need: one connection to come per waiting request, or as many more as are to be at hand before they are needed. */

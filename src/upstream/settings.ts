@@ -4,6 +4,7 @@ import type { XdsSource } from "../config/config-source.ts";
 import type { JsonObject } from "../config/message.ts";
 import type { UpstreamTransportSocket } from "../extensions/extension.ts";
 import type { H1Settings } from "../http/h1/settings.ts";
+import type { H2Settings } from "../http/h2/settings.ts";
 import type { KeepAlive } from "../net/socket-connection.ts";
 import type { StatsScope } from "../stats/stats.ts";
 import type { Resource } from "../xds/resource.ts";
@@ -157,7 +158,10 @@ export interface CompiledCluster {
   readonly maxResponseHeadersKb: number;
   readonly maxStreamDurationMs: number;
   readonly thresholds: { readonly default: Thresholds; readonly high: Thresholds };
+  /** "downstream": as the request came; "auto": what ALPN says. */
+  readonly protocol: "http1" | "http2" | "auto" | "downstream";
   readonly h1: H1Settings;
+  readonly h2: H2Settings;
   readonly transportSocket: UpstreamTransportSocket | undefined;
   /** The first that fits a host's metadata (envoy.transport_socket_match) wins over `transportSocket`. */
   readonly transportSocketMatches: readonly TransportSocketMatch[];

@@ -345,7 +345,11 @@ export abstract class H2Connection {
     }
     if (length > 0) this.#take(stream, length);
     if (length === 0 && !endStream) return;
-    if (endStream) stream.remoteEnded = true;
+    if (endStream) {
+      stream.remoteEnded = true;
+      // A client's account is closed before the end is told: who hears it may begin the next request.
+      if (!this.#isServer) this.streamMayEnd(stream);
+    }
     stream.onData(from === 0 && to === data.length ? data : data.subarray(from, to), endStream);
     if (endStream) this.streamMayEnd(stream);
   }
@@ -503,8 +507,8 @@ export abstract class H2Connection {
   }
 
   protected onPeerReset(stream: H2Stream, code: number): void {
-    const refused = code === errorCode.refusedStream;
-    stream.tellReset(refused ? "remote_refused_stream_reset" : "remote_reset", refused ? details.remoteRefuse : details.remoteReset);
+    if (code === errorCode.refusedStream) stream.tellReset("remote_refused_stream_reset", details.remoteRefuse);
+    else stream.tellReset(code === errorCode.connectError ? "connect_error" : "remote_reset", details.remoteReset);
   }
 
   /** stream_reset_burst and stream_reset_rate. */
@@ -783,6 +787,13 @@ export abstract class H2Connection {
     stream.tellReset(reason, why);
   }
 
+  /** The peer will not take it up: nothing is sent. */
+  protected giveUp(stream: H2Stream, reason: StreamResetReason, why: string): void {
+    if (stream.closed) return;
+    this.#close(stream, ended.byUs);
+    stream.tellReset(reason, why);
+  }
+
   protected abstract resetCode(stream: H2Stream, reason: StreamResetReason): number;
 
   /** Answers a stream that was never begun. */
@@ -823,7 +834,6 @@ export abstract class H2Connection {
   fail(error: ConnectionError): void {
     if (this.dead) return;
     this.writer.goAway(this.#isServer ? this.lastId : 0, error.code, error.message);
-    this.settings.stats.goaway_sent.inc();
     this.writer.flush();
     this.#die("protocol_error", error.details);
     this.onBroken(error.details, !(error instanceof FloodError));
