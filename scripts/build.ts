@@ -39,7 +39,7 @@ function build(): number {
   return lost.length === 0 ? 0 : 1;
 }
 
-/** The declarations that api.ts reaches, and no other. */
+/** The declarations that the entry points of the package reach, and no others. */
 function buildDeclarations(): string[] {
   const temporary = mkdtempSync(join(tmpdir(), "outrider-declarations-"));
   try {
@@ -48,7 +48,7 @@ function buildDeclarations(): string[] {
     const { status, stdout } = spawnSync(tsc, options, { encoding: "utf8" });
     if (status !== 0) throw new Error(`tsc: ${stdout}`);
     const found = new Set<string>();
-    const waiting = ["api.d.ts"];
+    const waiting = ["api.d.ts", "sdk/filter.d.ts"];
     for (let file = waiting.pop(); file !== undefined; file = waiting.pop()) {
       if (found.has(file)) continue;
       found.add(file);

@@ -11,7 +11,7 @@ tar -tzf "$tarball" | sed 's,^package/,,' >"$folder/list"
 # Nothing but what is published, and all of it.
 unwanted=$(grep -vE '^(bin/|dist/|package\.json$|README\.md$|CHANGELOG\.md$|LICENSE$|NOTICE$)' "$folder/list" || true)
 [ -z "$unwanted" ] || { echo "in the package by mistake:"; echo "$unwanted"; exit 1; }
-for file in bin/outrider bin/node bin/daemontools/svc dist/cli/main.js dist/worker/entry.js dist/api.js dist/api.d.ts LICENSE NOTICE README.md; do
+for file in bin/outrider bin/node bin/daemontools/svc dist/cli/main.js dist/worker/entry.js dist/api.js dist/api.d.ts dist/sdk/filter.js dist/sdk/filter.d.ts LICENSE NOTICE README.md; do
   grep -qx "$file" "$folder/list" || { echo "missing in the package: $file"; exit 1; }
 done
 if grep -E '\.ts$' "$folder/list" | grep -qvE '\.d\.ts$'; then echo "sources in the package"; exit 1; fi
@@ -53,5 +53,8 @@ console.log(text);
 if (text !== "packed") process.exitCode = 1;
 JS
 "$OUTRIDER_NODE" app.mjs
+# A filter as a user begins one, beside the installed package.
+node_modules/.bin/outrider new-filter my-filter >/dev/null
+(cd my-filter && "$OUTRIDER_NODE" --test --test-reporter=dot)
 node_modules/outrider/bin/daemontools/svok "$folder" && exit 1 || [ $? -eq 100 ]
 echo "package: $(wc -l <"$folder/list") files, $(wc -c <"$tarball") bytes"

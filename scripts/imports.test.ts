@@ -9,7 +9,7 @@ const source = resolve(import.meta.dirname, "..", "src");
 const layers: readonly (readonly string[])[] = [
   ["cli", "api.ts"],
   ["server", "worker", "pod", "k8s", "pki"],
-  ["supervise", "admin", "extensions"],
+  ["supervise", "admin", "extensions", "sdk"],
   ["router", "http", "upstream", "listener", "formatter", "xds"],
   ["net", "stats", "runtime", "overload"],
   ["matching", "log"],

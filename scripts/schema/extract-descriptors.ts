@@ -12,6 +12,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { createFileRegistry, fromBinary } from "@bufbuild/protobuf";
 import { type FileDescriptorProto, FileDescriptorProtoSchema, FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 import { WireReader } from "../../src/config/schema/wire.ts";
+import { withOwnMessages } from "./own-messages.ts";
 
 const [binaryPath, out] = process.argv.slice(2);
 if (binaryPath === undefined) {
@@ -100,13 +101,14 @@ for (const bytes of ordered) {
   }
   chunks.push(Uint8Array.from(head), bytes);
 }
-const set = Buffer.concat(chunks);
+const set = withOwnMessages(fromBinary(FileDescriptorSetSchema, Buffer.concat(chunks)));
 // The set must stand on its own.
 createFileRegistry(fromBinary(FileDescriptorSetSchema, set));
 console.log(`${files.size} files, ${set.length} bytes`);
 
 if (out === "--check") {
-  const known = new Map(splitSet(readFileSync(current)).map((bytes) => [fromBinary(FileDescriptorProtoSchema, bytes).name, bytes]));
+  const parts = splitSet(readFileSync(current)).map((bytes) => [fromBinary(FileDescriptorProtoSchema, bytes).name, bytes] as const);
+  const known = new Map(parts.filter(([name]) => !name.startsWith("outrider/")));
   const differences = [
     ...[...known.keys()].filter((name) => !files.has(name)).map((name) => `gone: ${name}`),
     ...[...files].filter(([name]) => !known.has(name)).map(([name]) => `new: ${name}`),

@@ -9,7 +9,7 @@ import { FileDescriptorSetSchema } from "@bufbuild/protobuf/wkt";
 const schemaDir = new URL("../../src/config/schema/", import.meta.url);
 const set = fromBinary(FileDescriptorSetSchema, readFileSync(new URL("envoy-1.40.descriptors.binpb", schemaDir)));
 const registry = createFileRegistry(set);
-const wanted = /^(envoy\.|xds\.|udpa\.|opentelemetry\.)/;
+const wanted = /^(envoy\.|xds\.|udpa\.|opentelemetry\.|outrider\.)/;
 
 /** Well-known types whose shape in a message tree differs from a plain message; keep in step with message.ts. */
 const special: Record<string, string> = {

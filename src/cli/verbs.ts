@@ -53,6 +53,11 @@ export const VERBS: Readonly<Record<string, Verb>> = {
     load: async () => (await import("./logs.ts")).logs,
     flags: async () => (await import("./logs.ts")).FLAGS,
   },
+  "new-filter": {
+    summary: "begin a filter in TypeScript: its file, a test, and a configuration that runs it",
+    load: async () => (await import("./new-filter.ts")).newFilter,
+    flags: async () => (await import("./new-filter.ts")).FLAGS,
+  },
   completion: {
     summary: "print a completion script for bash, zsh or fish",
     words: "shells",

@@ -130,9 +130,21 @@ export interface LogWriter {
   write(text: string): void;
 }
 
+/** Where a message stands that is prepared. */
+export interface PreparePlace {
+  readonly isMain: boolean;
+  /** The file that it was read from, on the main thread. */
+  readonly file: string | undefined;
+}
+
 /** What the extensions of each category must offer. An extension object has `honours` and the one member of its category. */
 export interface Extension {
   readonly honours: Honours;
+  /**
+   * Work that takes time and has to be done before compiling: called for each message of the extension's types, on every thread, the main thread
+   * first. What it leaves in the message goes with it to the workers. Compiling reports what went wrong.
+   */
+  prepare?(message: AnyMessage, at: PreparePlace): Promise<void>;
   readonly httpFilter?: HttpFilterExtension;
   readonly networkFilter?: NetworkFilterExtension;
   readonly listenerFilter?: ListenerFilterExtension;

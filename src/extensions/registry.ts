@@ -113,6 +113,12 @@ export const extensions: readonly ExtensionRow[] = [
     load: () => import("./http_filters/rbac/config.ts"),
   },
   {
+    name: "outrider.filters.http.module",
+    category: "envoy.filters.http",
+    messages: ["outrider.extensions.filters.http.module.v1.Module", "outrider.extensions.filters.http.module.v1.ModulePerRoute"],
+    load: () => import("./http_filters/module/config.ts"),
+  },
+  {
     name: "envoy.filters.http.file_server",
     category: "envoy.filters.http",
     messages: ["envoy.extensions.filters.http.file_server.v3.FileServerConfig"],

@@ -16,6 +16,22 @@ export class ExtensionSet {
     await Promise.all([...rows].map(async (row) => void this.#loaded.set(row.name, (await row.load()).default)));
   }
 
+  /** Does for the messages below `root` what takes time and has to be done before compiling. `fileOf`: where each was read, on the main thread. */
+  async prepare(root: unknown, fileOf: ((message: object) => string | undefined) | undefined): Promise<void> {
+    if (![...this.#loaded.values()].some((extension) => extension.prepare !== undefined)) return;
+    const work: Promise<void>[] = [];
+    const visit = (value: unknown): void => {
+      if (value === null || typeof value !== "object" || value instanceof Uint8Array) return;
+      const typeName = (value as Partial<AnyMessage>).$typeName;
+      const row = typeof typeName === "string" ? extensionOfMessage(typeName) : undefined;
+      const prepared = row && this.#loaded.get(row.name)?.prepare?.(value as AnyMessage, { isMain: fileOf !== undefined, file: fileOf?.(value) });
+      if (prepared !== undefined) work.push(prepared);
+      for (const inner of Object.values(value)) visit(inner);
+    };
+    visit(root);
+    await Promise.all(work);
+  }
+
   get(row: ExtensionRow): Extension | undefined {
     return this.#loaded.get(row.name);
   }

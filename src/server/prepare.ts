@@ -74,6 +74,7 @@ export async function prepareLoaded(loaded: LoadResult, options: Options): Promi
   const extensions = new ExtensionSet();
   const admin = adminListenerMessage(bootstrap);
   await extensions.load([...collectMessageTypes(bootstrap), ...(admin === undefined ? [] : collectMessageTypes(admin))]);
+  await extensions.prepare(bootstrap, (message) => loaded.locate(message)?.file);
   const honours: Honours[] = [...coreHonours];
   for (const extension of extensions.values()) honours.push(extension.honours);
   findings.push(

@@ -1,5 +1,5 @@
 /** The proxy as a process: signals, exit codes, files that name its addresses. The server itself knows nothing of these. */
-import { existsSync, watch, writeFileSync } from "node:fs";
+import { existsSync, type FSWatcher, watch, writeFileSync } from "node:fs";
 import { basename, dirname } from "node:path";
 import type { Options } from "../cli/options.ts";
 import { printFindings } from "../config/print-findings.ts";
@@ -138,16 +138,34 @@ async function claimBaseId(options: Options): Promise<BaseId | undefined> {
   return undefined;
 }
 
-/** --watch: the folder is watched, not the file, so that editors and ConfigMaps that swap the file are seen. */
+/**
+ * --watch: the configuration, and the filters in TypeScript that it names. Folders are watched, not files, so that editors and ConfigMaps that
+ * swap a file are seen.
+ */
 function watchConfiguration(options: Options, server: Server): void {
   if (options.configPath === "" || !existsSync(options.configPath)) return;
-  const name = basename(options.configPath);
+  const watchers = new Map<string, FSWatcher>();
   let timer: NodeJS.Timeout | undefined;
-  const watcher = watch(dirname(options.configPath), (_event, file) => {
-    if (file !== null && file !== name && !file.startsWith("..")) return;
-    if (timer !== undefined) clearTimeout(timer);
-    timer = setTimeout(() => void server.reload(), watchQuietMs);
+  const reload = (): void => {
+    clearTimeout(timer);
+    timer = setTimeout(() => void server.reload().then(look), watchQuietMs);
+  };
+  const look = (): void => {
+    const sources = [...(server.prepared?.files.keys() ?? [])].filter((path) => /\.[cm]?[jt]s$/.test(path));
+    for (const path of [options.configPath, ...sources]) {
+      const folder = dirname(path);
+      if (watchers.has(folder)) continue;
+      const watcher = watch(folder, (_event, file) => {
+        const isConfiguration = folder === dirname(options.configPath) && (file === basename(options.configPath) || file?.startsWith("..") === true);
+        if (file === null || isConfiguration || /\.[cm]?[jt]s$/.test(file)) reload();
+      });
+      watcher.unref();
+      watchers.set(folder, watcher);
+    }
+  };
+  look();
+  server.onStop(() => {
+    clearTimeout(timer);
+    for (const watcher of watchers.values()) watcher.close();
   });
-  watcher.unref();
-  server.onStop(() => watcher.close());
 }

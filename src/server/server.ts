@@ -616,6 +616,7 @@ export class Server {
     const prepared = this.#prepared as Prepared;
     const { extensions } = prepared;
     await extensions.load(collectMessageTypes(message));
+    await extensions.prepare(message, (inner) => locate(inner)?.file ?? "");
     const honours = [...coreHonours, ...[...extensions.values()].map((extension) => extension.honours)];
     const { allowUnsupported, disabledExtensions } = this.options;
     const findings = checkSupported(message, honours, locate, { allowUnsupported, disabledExtensions });

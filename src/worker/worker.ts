@@ -248,6 +248,7 @@ export class WorkerCore {
   async #context(messages: readonly object[]): Promise<ServingContext> {
     const { config } = this.#start;
     await this.#extensions.load(collectMessageTypes(messages));
+    await this.#extensions.prepare(messages, undefined);
     return new ServingContext(
       {
         extensions: this.#extensions,

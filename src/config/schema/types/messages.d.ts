@@ -368,6 +368,7 @@ import type * as opentelemetry_proto_logs_v1 from "./opentelemetry.proto.logs.v1
 import type * as opentelemetry_proto_metrics_v1 from "./opentelemetry.proto.metrics.v1.d.ts";
 import type * as opentelemetry_proto_resource_v1 from "./opentelemetry.proto.resource.v1.d.ts";
 import type * as opentelemetry_proto_trace_v1 from "./opentelemetry.proto.trace.v1.d.ts";
+import type * as outrider_extensions_filters_http_module_v1 from "./outrider.extensions.filters.http.module.v1.d.ts";
 import type * as udpa_annotations from "./udpa.annotations.d.ts";
 import type * as udpa_type_v1 from "./udpa.type.v1.d.ts";
 import type * as xds_annotations_v3 from "./xds.annotations.v3.d.ts";
@@ -1833,4 +1834,6 @@ export interface Messages {
   "xds.type.matcher.v3.DoubleRangeMatcher": xds_type_matcher_v3.DoubleRangeMatcher;
   "xds.type.matcher.v3.DoubleRangeMatcher.RangeMatcher": xds_type_matcher_v3.DoubleRangeMatcher_RangeMatcher;
   "xds.type.v3.TypedStruct": xds_type_v3.TypedStruct;
+  "outrider.extensions.filters.http.module.v1.Module": outrider_extensions_filters_http_module_v1.Module;
+  "outrider.extensions.filters.http.module.v1.ModulePerRoute": outrider_extensions_filters_http_module_v1.ModulePerRoute;
 }
