@@ -10,7 +10,7 @@ const layers: readonly (readonly string[])[] = [
   ["cli", "api.ts"],
   ["server", "worker", "pod", "k8s", "pki"],
   ["supervise", "admin", "extensions", "sdk"],
-  ["router", "http", "upstream", "listener", "formatter", "xds"],
+  ["router", "http", "upstream", "listener", "formatter", "grpc", "xds"],
   ["net", "stats", "runtime", "overload"],
   ["matching", "log"],
   ["config"],

@@ -112,6 +112,7 @@ class ClientStream implements AsyncStream, PoolCallbacks, ResponseDecoder, Strea
   #host: Host | undefined = undefined;
   #endedMs = 0;
   #responseStarted = false;
+  #above = 0;
 
   constructor(cluster: ClusterCore, options: AsyncRequestOptions, decoder: ResponseDecoder & Pick<StreamCallbacks, "onResetStream">) {
     this.#cluster = cluster;
@@ -125,7 +126,7 @@ class ClientStream implements AsyncStream, PoolCallbacks, ResponseDecoder, Strea
     if (endStream) this.#onRequestEnd();
     this.#cluster.store.counter("http.async-client.rq_total").inc();
     // What the proxy asks for itself comes from inside, whoever the cause was.
-    headers.set("x-envoy-internal", "true");
+    if (this.#options.sendInternal !== false) headers.set("x-envoy-internal", "true");
     const forwardedFor = headers.get("x-forwarded-for");
     if (this.#options.sendXff !== false)
       headers.set("x-forwarded-for", forwardedFor === undefined || forwardedFor === "" ? machineAddress() : `${forwardedFor},${machineAddress()}`);
@@ -213,8 +214,15 @@ class ClientStream implements AsyncStream, PoolCallbacks, ResponseDecoder, Strea
     if (!this.#finished) this.#host?.monitor?.putResult("local_origin_connect_failed", undefined);
     this.#fail(reason, details);
   }
-  onAboveWriteBufferHighWatermark(): void {}
-  onBelowWriteBufferLowWatermark(): void {}
+  onAboveWriteBufferHighWatermark(): void {
+    this.#above++;
+  }
+  onBelowWriteBufferLowWatermark(): void {
+    this.#above--;
+  }
+  get isAboveWriteBufferHighWatermark(): boolean {
+    return this.#above > 0;
+  }
 
   decode1xxHeaders(headers: ResponseHeaders): void {
     this.#decoder.decode1xxHeaders(headers);

@@ -176,6 +176,8 @@ export interface AsyncStream {
   sendData(data: Buffer, endStream: boolean): void;
   sendTrailers(trailers: Trailers): void;
   reset(): void;
+  /** What was written is not taken as fast as it comes. */
+  readonly isAboveWriteBufferHighWatermark: boolean;
 }
 export interface AsyncRequestOptions {
   readonly timeoutMs?: number;
@@ -185,6 +187,8 @@ export interface AsyncRequestOptions {
   readonly parentStreamInfo?: StreamInfo;
   /** false: x-forwarded-for is left as it is. */
   readonly sendXff?: boolean;
+  /** false: x-envoy-internal is not set. */
+  readonly sendInternal?: boolean;
 }
 export type AsyncResult =
   | { readonly ok: true; readonly headers: ResponseHeaders; readonly body: Buffer; readonly trailers: Trailers | undefined }

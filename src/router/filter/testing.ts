@@ -475,6 +475,7 @@ export class RouterHarness {
 }
 
 export class FakeMirror implements AsyncStream {
+  readonly isAboveWriteBufferHighWatermark = false;
   readonly timeoutMs: number | undefined;
   readonly fail: () => void;
   headers: RequestHeaders | undefined = undefined;
