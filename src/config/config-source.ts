@@ -3,12 +3,21 @@ import { existsSync } from "node:fs";
 import type { CompileContext, Honours } from "../extensions/extension.ts";
 import { fingerprint } from "./fingerprint.ts";
 import { durationMs } from "./message.ts";
-import type { ApiConfigSource, ConfigSource } from "./schema/types/envoy.config.core.v3.d.ts";
+import type { ApiConfigSource, ConfigSource, GrpcService } from "./schema/types/envoy.config.core.v3.d.ts";
 
 export const honours: Honours = {
-  "envoy.config.core.v3.ConfigSource": ["path", "path_config_source", "api_config_source", "resource_api_version", "initial_fetch_timeout"],
+  "envoy.config.core.v3.ConfigSource": ["path", "path_config_source", "api_config_source", "ads", "resource_api_version", "initial_fetch_timeout"],
+  "envoy.config.core.v3.AggregatedConfigSource": "*",
   "envoy.config.core.v3.PathConfigSource": ["path", "watched_directory"],
-  "envoy.config.core.v3.ApiConfigSource": ["api_type", "transport_api_version", "cluster_names", "refresh_delay", "request_timeout"],
+  "envoy.config.core.v3.ApiConfigSource": [
+    "api_type",
+    "transport_api_version",
+    "cluster_names",
+    "grpc_services",
+    "refresh_delay",
+    "request_timeout",
+    "set_node_on_first_message_only",
+  ],
   "envoy.config.core.v3.WatchedDirectory": "*",
 };
 
@@ -37,7 +46,21 @@ export interface RestSource extends SourceBase {
   readonly requestTimeoutMs: number;
 }
 
-export type XdsSource = FileSource | RestSource;
+/** The stream of all types that the bootstrap names (dynamic_resources.ads_config). */
+export interface AdsSource extends SourceBase {
+  readonly kind: "ads";
+}
+
+/** A stream of one type, or the aggregated one. */
+export interface GrpcSource extends SourceBase {
+  readonly kind: "grpc";
+  /** Tried in turn. */
+  readonly services: readonly GrpcService[];
+  readonly isDelta: boolean;
+  readonly nodeOnFirstMessageOnly: boolean;
+}
+
+export type XdsSource = FileSource | RestSource | AdsSource | GrpcSource;
 
 const defaultInitialFetchTimeoutMs = 15_000;
 const defaultRequestTimeoutMs = 1000;
@@ -73,6 +96,7 @@ export function compileConfigSource(owner: object, field: string, source: Config
   }
   const base = { key: sourceKey(source), initialFetchTimeoutMs: durationMs(source.initialFetchTimeout, defaultInitialFetchTimeoutMs) };
   if (kind === "apiConfigSource") return compileApi(value, base, context);
+  if (kind === "ads") return { ...base, kind: "ads" };
   if (kind !== "path" && kind !== "pathConfigSource") {
     context.report(source, kind, { code: "OR4003", text: `${field}: resources from ${kind} are not supported`, hint: "use path_config_source" });
     return undefined;
@@ -87,12 +111,27 @@ export function compileConfigSource(owner: object, field: string, source: Config
   return { ...base, kind: "file", path, watchedDirectory: kind === "pathConfigSource" ? value.watchedDirectory?.path : undefined };
 }
 
-/** envoy.config.core.v3.ApiConfigSource.ApiType */
-const rest = 1;
+/** dynamic_resources.ads_config of the bootstrap. */
+export function compileAdsConfig(value: ApiConfigSource | undefined, context: CompileContext): GrpcSource | undefined {
+  if (value === undefined) return undefined;
+  const source = compileApi(value, { key: "", initialFetchTimeoutMs: 0 }, context);
+  if (source === undefined || source.kind === "grpc") return source;
+  context.report(value, "api_type", { code: "OR3074", text: "ads_config needs a gRPC api_type", hint: "api_type: GRPC, or DELTA_GRPC" });
+  return undefined;
+}
 
-function compileApi(value: ApiConfigSource, base: SourceBase, context: CompileContext): XdsSource | undefined {
-  if (value.apiType !== rest) {
-    context.report(value, "api_type", { code: "OR4003", text: "only api_type REST is supported", hint: "use api_type: REST, or path_config_source" });
+/** envoy.config.core.v3.ApiConfigSource.ApiType */
+const apiTypes = { rest: 1, grpc: 2, deltaGrpc: 3, aggregatedGrpc: 5, aggregatedDeltaGrpc: 6 } as const;
+
+function compileApi(value: ApiConfigSource, base: SourceBase, context: CompileContext): RestSource | GrpcSource | undefined {
+  const { apiType } = value;
+  if (apiType === apiTypes.grpc || apiType === apiTypes.deltaGrpc) return compileGrpc(value, base, context);
+  if (apiType !== apiTypes.rest) {
+    context.report(value, "api_type", {
+      code: "OR4003",
+      text: "api_type has to be REST, GRPC or DELTA_GRPC",
+      hint: "for the aggregated service: ads: {} and dynamic_resources.ads_config",
+    });
     return undefined;
   }
   if (value.clusterNames.length !== 1) {
@@ -125,5 +164,21 @@ function compileApi(value: ApiConfigSource, base: SourceBase, context: CompileCo
     clusters: value.clusterNames,
     refreshMs: durationMs(value.refreshDelay, 0),
     requestTimeoutMs: durationMs(value.requestTimeout, defaultRequestTimeoutMs),
+  };
+}
+
+function compileGrpc(value: ApiConfigSource, base: SourceBase, context: CompileContext): GrpcSource | undefined {
+  if (value.grpcServices.length === 0)
+    context.report(value, "grpc_services", {
+      code: "OR3075",
+      text: "api_type GRPC needs grpc_services",
+      hint: "grpc_services: [{ envoy_grpc: { cluster_name: NAME } }]",
+    });
+  return {
+    ...base,
+    kind: "grpc",
+    services: value.grpcServices,
+    isDelta: value.apiType === apiTypes.deltaGrpc,
+    nodeOnFirstMessageOnly: value.setNodeOnFirstMessageOnly,
   };
 }

@@ -40,6 +40,14 @@ export function checkSemantics(bootstrap: Bootstrap, locate: Locate): Finding[] 
       case "envoy.config.core.v3.ConfigSource": {
         const source = message as unknown as ConfigSource;
         const kind = source.configSourceSpecifier.case;
+        if (kind === "ads" && bootstrap.dynamicResources?.adsConfig === undefined)
+          report(
+            "OR3076",
+            `${field?.name ?? "config source"}: ADS must be configured to support an ADS config source`,
+            message,
+            "ads",
+            "add dynamic_resources.ads_config, or use another source",
+          );
         if (hasNode || nodeMissing || kind === undefined || kind === "self") return true;
         // One finding says it for all: the remedy is one line.
         nodeMissing = true;

@@ -2,6 +2,7 @@
 
 import { honours as logFilterHonours } from "../formatter/access-log-filter.ts";
 import { honours as formatterHonours } from "../formatter/compile.ts";
+import { grpcServiceHonours } from "../grpc/service.ts";
 import { honours as listenerHonours } from "../listener/compile.ts";
 import { honours as systemLogHonours } from "../log/system-log.ts";
 import { honours as overloadHonours } from "../overload/compile.ts";
@@ -42,7 +43,7 @@ const serverHonours: Honours = {
     // How fields are kept in memory; how they are handled does not change.
     "inline_headers",
   ],
-  "envoy.config.bootstrap.v3.Bootstrap.DynamicResources": ["lds_config", "cds_config"],
+  "envoy.config.bootstrap.v3.Bootstrap.DynamicResources": ["lds_config", "cds_config", "ads_config"],
   // Clusters are made at once, and cost little.
   "envoy.config.bootstrap.v3.ClusterManager": ["upstream_bind_config", "enable_deferred_cluster_creation"],
   "envoy.config.bootstrap.v3.CustomInlineHeader": "*",
@@ -68,6 +69,7 @@ const serverHonours: Honours = {
 
 export const coreHonours: readonly Honours[] = [
   serverHonours,
+  grpcServiceHonours,
   systemLogHonours,
   runtimeHonours,
   formatterHonours,

@@ -14,6 +14,9 @@ export const grpcServiceHonours: Honours = {
   [`${service}.GoogleGrpc`]: "*",
 };
 
+/** Envoy has no limit; nothing here is kept without one. */
+const defaultMaxReceiveBytes = 64 * 1024 * 1024;
+
 export interface GrpcServiceSettings {
   readonly cluster: string;
   /** "" for the cluster's name. */
@@ -47,7 +50,7 @@ export function compileGrpcService(message: GrpcService, context: CompileContext
       message.initialMetadata.length === 0
         ? undefined
         : compileHeaderMutation({ add: message.initialMetadata.map(overwriting), remove: [], at: message, removeField: "initial_metadata" }, context),
-    maxReceiveBytes: maxReceiveMessageLength ?? 0,
+    maxReceiveBytes: maxReceiveMessageLength ?? defaultMaxReceiveBytes,
     skipEnvoyHeaders,
   };
 }

@@ -3,15 +3,17 @@
  * supported, compile everything once on this thread. `--mode validate`, start and reload all go through here.
  */
 import type { Options } from "../cli/options.ts";
-import { compileConfigSource, type XdsSource } from "../config/config-source.ts";
+import { compileAdsConfig, compileConfigSource, type XdsSource } from "../config/config-source.ts";
 import type { Finding } from "../config/finding.ts";
 import { type LoadResult, loadBootstrap, sortFindings } from "../config/load.ts";
 import type { Bootstrap } from "../config/schema/types/envoy.config.bootstrap.v3.d.ts";
-import type { ConfigSource } from "../config/schema/types/envoy.config.core.v3.d.ts";
+import type { ApiConfigSource, ConfigSource } from "../config/schema/types/envoy.config.core.v3.d.ts";
 import { checkSemantics } from "../config/semantic.ts";
 import { checkSupported } from "../config/supported.ts";
+import { walkMessages } from "../config/walk.ts";
 import { coreHonours } from "../extensions/core-honours.ts";
-import type { Honours } from "../extensions/extension.ts";
+import type { CompileContext, Honours } from "../extensions/extension.ts";
+import { compileGrpcService } from "../grpc/service.ts";
 import { compileListener } from "../listener/compile.ts";
 import { compileApplicationLogConfig } from "../log/system-log.ts";
 import { TimerWheel } from "../net/timer-wheel.ts";
@@ -117,6 +119,7 @@ export async function prepareLoaded(loaded: LoadResult, options: Options): Promi
   const overload = compileOverload(bootstrap, context);
   checkBootstrapFields(bootstrap, context);
   const dynamic = compileDynamicResources(bootstrap, context);
+  checkManagementServers(bootstrap, context);
   const runtimeSubscriptions = compileRuntimeSubscriptions(bootstrap, context);
   const logFormat = compileApplicationLogConfig(bootstrap.applicationLogConfig, context, options.logFormatSet);
   findings.push(...context.findings);
@@ -132,10 +135,29 @@ export async function prepareLoaded(loaded: LoadResult, options: Options): Promi
   };
 }
 
+/** Services that resources come from: as with Envoy, their clusters have to stand in the bootstrap. */
+export function checkManagementServers(root: object, context: CompileContext): void {
+  walkMessages(root, ({ message }) => {
+    if (message.$typeName !== "envoy.config.core.v3.ApiConfigSource") return true;
+    for (const service of (message as unknown as ApiConfigSource).grpcServices) {
+      const settings = compileGrpcService(service, context);
+      if (settings === undefined || context.hasCluster(settings.cluster) || service.targetSpecifier.case !== "envoyGrpc") continue;
+      const meant = context.nearestCluster?.(settings.cluster);
+      context.report(service.targetSpecifier.value, "cluster_name", {
+        code: "OR3073",
+        text: `Unknown gRPC client cluster '${settings.cluster}'`,
+        hint: meant === undefined ? "it has to stand in static_resources.clusters" : `did you mean "${meant}"?`,
+      });
+    }
+    return false;
+  });
+}
+
 function compileDynamicResources({ dynamicResources }: Bootstrap, context: ValidatingContext): DynamicSources {
   const compile = (field: "cds_config" | "lds_config", source: ConfigSource | undefined): XdsSource | undefined =>
     dynamicResources === undefined || source === undefined ? undefined : compileConfigSource(dynamicResources, field, source, context);
   return {
+    ads: compileAdsConfig(dynamicResources?.adsConfig, context),
     clusters: compile("cds_config", dynamicResources?.cdsConfig),
     listeners: compile("lds_config", dynamicResources?.ldsConfig),
   };

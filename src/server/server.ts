@@ -46,7 +46,6 @@ import { MainClusters } from "../upstream/main-clusters.ts";
 import type { ConfigUpdate, FromWorker, WorkerConfig, WorkerStart } from "../worker/protocol.ts";
 import { FileSubscription } from "../xds/file-subscription.ts";
 import { describe as describeFindings, type Resource, type UnknownFields } from "../xds/resource.ts";
-import type { RestSubscription } from "../xds/rest-subscription.ts";
 import type { Subscriber, Subscription } from "../xds/subscription.ts";
 import { adminServerOf } from "./admin-adapter.ts";
 import { adminListenerMessage } from "./admin-listener.ts";
@@ -57,8 +56,8 @@ import { DynamicConfig } from "./dynamic/dynamic-config.ts";
 import { startRuntimeDiscovery } from "./dynamic/runtime.ts";
 import { compileEventLoops, type EventLoopSettings, EventLoopWatch } from "./event-loop.ts";
 import { collectMessageTypes } from "./extension-set.ts";
-import type { MainCalls } from "./main-calls.ts";
-import { type Prepared, type PrepareResult, prepare, prepareLoaded } from "./prepare.ts";
+import { checkManagementServers, type Prepared, type PrepareResult, prepare, prepareLoaded } from "./prepare.ts";
+import type { Remote } from "./remote.ts";
 import { SecretStats, SecretWatch } from "./secrets.ts";
 import { versionString } from "./version.ts";
 import { WorkerLink } from "./worker-link.ts";
@@ -93,12 +92,6 @@ export type ServerState = "PRE_INITIALIZING" | "INITIALIZING" | "LIVE" | "DRAINI
 /** A worker that dies more often than this within a minute is a fault no restart mends: the process ends. */
 const maxCrashesPerMinute = 10;
 
-/** What talks to management servers. */
-interface Remote {
-  readonly MainCalls: typeof MainCalls;
-  readonly RestSubscription: typeof RestSubscription;
-}
-
 export class Server {
   readonly options: Options;
   readonly stats: StatsStore;
@@ -122,7 +115,7 @@ export class Server {
   #runtime = new RuntimeLayers(undefined);
   #clusters: MainClusters | undefined;
   #dynamic: DynamicConfig | undefined;
-  #calls: MainCalls | undefined;
+  #Remote: typeof Remote | undefined;
   #remote: Remote | undefined;
   #secretStats: SecretStats | undefined;
   readonly #secretWatch = new SecretWatch(() => this.#reloadSecrets());
@@ -244,11 +237,11 @@ export class Server {
       threads: this.options.concurrency + 1,
       onUpdate: (update) => {
         this.#toWorkers({ type: "hosts", update });
-        this.#calls?.updateHosts(update);
+        this.#remote?.calls.updateHosts(update);
       },
       onHealth: (cluster) => {
         this.#toWorkers({ type: "host_health", cluster });
-        this.#calls?.refreshHealth(cluster);
+        this.#remote?.calls.refreshHealth(cluster);
       },
       onHealthFailure: (cluster, host) => this.#toWorkers({ type: "host_failed", cluster, host }),
       readStat: (name) => this.aggregate.value(name),
@@ -564,15 +557,8 @@ export class Server {
       counted: (fields) => this.stats.counter("server.dynamic_unknown_fields").add(fields),
     };
     if (source.kind === "file") return new FileSubscription(source, subscriber, unknownFields);
-    const remote = this.#remote as Remote;
-    this.#calls ??= this.#startCalls(remote.MainCalls);
-    const calls = this.#calls;
-    return new remote.RestSubscription(source, subscriber, {
-      unknownFields,
-      cluster: (name) => calls.cluster(name),
-      node: () => this.nodeMessage(),
-      random: Math.random,
-    });
+    this.#remote ??= this.#startRemote();
+    return this.#remote.subscribe(source, subscriber, unknownFields);
   }
 
   /** The node as management servers are told of it. */
@@ -581,8 +567,9 @@ export class Server {
     return nodeMessage({ version: versionString(), disabledExtensions, node: this.#prepared?.bootstrap.node });
   }
 
-  #startCalls(Calls: typeof MainCalls): MainCalls {
-    const calls = new Calls({
+  #startRemote(): Remote {
+    const Loaded = this.#Remote as typeof Remote;
+    const remote = new Loaded({
       stats: this.stats,
       timers: this.#timers,
       runtime: this.#runtime,
@@ -590,9 +577,12 @@ export class Server {
       members: this.#clusters as MainClusters,
       message: (name) => this.#static.clusters.find((cluster) => cluster.name === name),
       context: () => this.#mainContext(this.#prepared as Prepared),
+      node: () => this.nodeMessage(),
+      setText: (name, value) => this.aggregate.setText(name, value),
+      ads: () => this.#prepared?.dynamic.ads,
     });
-    this.onStop(() => calls.close());
-    return calls;
+    this.onStop(() => remote.close());
+    return remote;
   }
 
   /** What talks to management servers is loaded only where there are some. */
@@ -604,9 +594,7 @@ export class Server {
       isNeeded ||= kind !== "path" && kind !== "pathConfigSource";
       return false;
     });
-    if (!isNeeded || this.#remote !== undefined) return;
-    const [{ MainCalls }, { RestSubscription }] = await Promise.all([import("./main-calls.ts"), import("../xds/rest-subscription.ts")]);
-    this.#remote = { MainCalls, RestSubscription };
+    if (isNeeded) this.#Remote = (await import("./remote.ts")).Remote;
   }
 
   /** Whether a resource is good, as its own configuration would be: throws an Error that says what is not. The files it names. */
@@ -622,6 +610,7 @@ export class Server {
     const findings = checkSupported(message, honours, locate, { allowUnsupported, disabledExtensions });
     const context = new ValidatingContext({ ...this.#contextParts(prepared), stats: new StatsStore() }, resource, allowUnsupported);
     compile(context);
+    checkManagementServers(message, context);
     const errors = [...findings, ...context.findings].filter(({ severity }) => severity === "error");
     if (errors.length > 0) throw new Error(describeFindings(errors));
     return context.files;

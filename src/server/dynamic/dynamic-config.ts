@@ -2,7 +2,7 @@
  * All that discovery brings to a running server. What is good is put in force resource by resource; what is refused leaves what was there.
  * Clusters come before listeners, so that no listener is opened whose clusters are still on their way.
  */
-import type { XdsSource } from "../../config/config-source.ts";
+import type { GrpcSource, XdsSource } from "../../config/config-source.ts";
 import type { Subscription } from "../../xds/subscription.ts";
 import { clusterType, DynamicClusters } from "./clusters.ts";
 import type { DynamicEnvironment, Needs } from "./environment.ts";
@@ -14,6 +14,8 @@ import { DynamicSecrets, wantedSecrets } from "./secrets.ts";
 export interface DynamicSources {
   readonly clusters: XdsSource | undefined;
   readonly listeners: XdsSource | undefined;
+  /** ads_config */
+  readonly ads: GrpcSource | undefined;
 }
 
 export class DynamicConfig {
