@@ -13,7 +13,7 @@ export const FLAGS: readonly VerbFlag[] = [
   { name: "ca-days", value: "DAYS", help: "how long the authority lasts (default 3650)" },
   { name: "renew-before", value: "DAYS", help: "what has less time left is made anew (default 30, at most a third of its time)" },
   { name: "renew", help: "make all certificates anew, with new keys; the authority stays" },
-  { name: "new-ca", help: "a new authority and new certificates; the old authority is still trusted until it expires" },
+  { name: "new-ca", help: "a new authority; the old one is still trusted until it expires, and the next run makes new certificates" },
   { name: "key", value: "KIND", values: KEY_KINDS, help: "the kind of new keys: ec (P-256, the default) or rsa (2048 bits)" },
   { name: "sds", help: "also write NAME.sds.yaml and ca.sds.yaml, for SDS from files: a rotation is one rename" },
   { name: "json", help: "tell what was done as JSON" },
@@ -71,7 +71,9 @@ export async function certs(argv: string[]): Promise<number> {
     process.stderr.write(`certs: ${(error as Error).message}\n`);
     return 1;
   }
-  process.stdout.write(given["json"] !== undefined ? `${JSON.stringify(json(result), undefined, 2)}\n` : text(result, Date.now()));
+  process.stdout.write(
+    given["json"] !== undefined ? `${JSON.stringify(json(result), undefined, 2)}\n` : text(result, Date.now(), given["new-ca"] !== undefined),
+  );
   return 0;
 }
 
@@ -102,7 +104,7 @@ function requested({ lists }: GivenFlags): CertificateRequest[] | string {
   return found;
 }
 
-function text({ entries, tightened }: FolderResult, now: number): string {
+function text({ entries, tightened }: FolderResult, now: number, isNewAuthority: boolean): string {
   const rows = entries.map((entry) => [
     entry.done,
     entry.path,
@@ -118,6 +120,8 @@ function text({ entries, tightened }: FolderResult, now: number): string {
       .join("  ")
       .trimEnd(),
   );
+  if (isNewAuthority)
+    lines.push("Give the new ca.crt to all peers, then run the command again without --new-ca: it makes certificates that the new authority signs.");
   for (const path of tightened) lines.push(`${path} could be read by others: its mode is 0600 now`);
   return lines.map((line) => `${line}\n`).join("");
 }

@@ -360,6 +360,8 @@ export class WorkerListener {
       (connection, tlsSocket, hello) => {
         timer.disable();
         this.#pending.delete(socket);
+        // Of a peer that is refused, too: logs name it.
+        info.downstreamTls = connection.tls;
         const refused = transport.accept?.(tlsSocket, hello);
         if (refused !== undefined || this.#closed) {
           connection.close("no_flush", refused);
@@ -368,7 +370,6 @@ export class WorkerListener {
           this.#dropped(compiled, info);
           return;
         }
-        info.downstreamTls = connection.tls;
         info.downstreamHandshakeCompleteMs = this.#environment.timers.clock.now();
         this.#open(compiled, chain, connection, info, openedMs);
       },

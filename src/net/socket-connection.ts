@@ -15,7 +15,7 @@ import type { Address, CloseKind, Connection, ConnectionCallbacks, ConnectionEve
 import { downstreamBuffers, type ReadBuffers, upstreamBuffers } from "./read-buffers.ts";
 import type { Timer, TimerWheel } from "./timer-wheel.ts";
 import { type ClientHello, parseClientHello } from "./tls/client-hello.ts";
-import { sentCertificates } from "./tls/peer-chain.ts";
+import { peerCertificate, sentCertificates } from "./tls/peer-chain.ts";
 
 const log = getLogger("connection");
 let nextId = 1;
@@ -503,20 +503,19 @@ export function setPeerValidated(socket: TLSSocket): void {
   validatedPeers.add(socket);
 }
 
-/** What TLS agreed on; certificates are parsed when first asked for. */
+/** What TLS agreed on. Certificates are taken at once, since logs may ask for them when the socket has gone; their fields are parsed when first asked for. */
 export function tlsInfo(socket: TLSSocket): TlsInfo {
-  let peer: X509Certificate | undefined;
-  let own: X509Certificate | undefined;
+  const peer = peerCertificate(socket);
+  const own = socket.getX509Certificate();
   let chain: X509Certificate[] | undefined;
   const cipher = socket.getCipher();
-  const presented = Object.keys(socket.getPeerCertificate()).length > 0;
   return {
     version: socket.getProtocol() ?? "",
     cipher: cipher?.standardName === undefined ? "" : (cipher.name ?? ""),
     sni: typeof socket.servername === "string" ? socket.servername : "",
     alpn: typeof socket.alpnProtocol === "string" ? socket.alpnProtocol : "",
     sessionId: socket.getSession()?.toString("hex").slice(0, 64) ?? "",
-    peerCertificatePresented: presented,
+    peerCertificatePresented: peer !== undefined,
     // Told by the transport socket after it has looked at the peer, which is later than this.
     get peerCertificateValidated() {
       return validatedPeers.has(socket);
@@ -524,12 +523,8 @@ export function tlsInfo(socket: TLSSocket): TlsInfo {
     get peerChain() {
       return (chain ??= sentCertificates(socket));
     },
-    get peerCertificate() {
-      return (peer ??= socket.getPeerX509Certificate());
-    },
-    get localCertificate() {
-      return (own ??= socket.getX509Certificate());
-    },
+    peerCertificate: peer,
+    localCertificate: own,
   };
 }
 

@@ -14,6 +14,7 @@ import { type CompiledCertificate, compileCertificate } from "./tls/certificates
 import { agreedGroup, type ClientHello, takesEcdsa } from "./tls/client-hello.ts";
 import { dnsMatches } from "./tls/names.ts";
 import { type CompiledParameters, compileParameters } from "./tls/parameters.ts";
+import { peerCertificate } from "./tls/peer-chain.ts";
 import { findSecrets, honours as secretHonours } from "./tls/secrets.ts";
 import { ticketKeys } from "./tls/session-keys.ts";
 import { TlsStats } from "./tls/stats.ts";
@@ -233,7 +234,7 @@ class DownstreamTls implements DownstreamTransportSocket {
       this.#stats.connectionError();
       return "TLS_error:|SNI is required:TLS_error_end";
     }
-    const presented = socket.getPeerX509Certificate() !== undefined;
+    const presented = peerCertificate(socket) !== undefined;
     if (!presented && this.#requireCertificate) {
       this.#stats.failed("fail_verify_no_cert");
       return verifyFailed("peer did not return a certificate");
@@ -375,6 +376,10 @@ class UpstreamTls implements UpstreamTransportSocket {
   accept(socket: TLSSocket): string | undefined {
     const name = typeof socket.servername === "string" ? socket.servername : "";
     const options = dialOptions(socket);
+    if (peerCertificate(socket) === undefined && !socket.isSessionReused()) {
+      this.#stats.failed("fail_verify_error");
+      return verifyFailed("the server showed no certificate");
+    }
     const verdict = this.#validation.verify(socket, options === undefined ? undefined : this.#names.get(options));
     if (verdict.failure !== undefined) {
       this.#stats.failed(verdict.failure);

@@ -26,7 +26,10 @@ export interface FolderRequest {
   readonly renewBeforeDays: number;
   /** Whatever there is: new certificates with new keys. The authority stays. */
   readonly renewAll: boolean;
-  /** A new authority with a new key, and so new certificates. The old one goes on being trusted until it expires. */
+  /**
+   * A new authority with a new key. The old one goes on being trusted until it expires, and certificates that it signed stay for this once: the next
+   * run makes new ones, when all peers have been given the new trust.
+   */
   readonly newAuthority: boolean;
   /** Also NAME.sds.yaml and ca.sds.yaml, for SDS by file. */
   readonly sds: boolean;
@@ -66,6 +69,12 @@ export function maintainFolder(request: FolderRequest): FolderResult {
   return { entries, tightened: folder.tightened };
 }
 
+interface TrustedAuthority extends Authority {
+  /** Itself, and those before it that peers still trust. */
+  readonly trusted: readonly X509Certificate[];
+  readonly entry: FolderEntry;
+}
+
 class Folder {
   readonly #request: FolderRequest;
   readonly tightened: string[] = [];
@@ -74,7 +83,7 @@ class Folder {
     this.#request = request;
   }
 
-  authority(): Authority & { readonly entry: FolderEntry } {
+  authority(): TrustedAuthority {
     const { keyKind, authorityDays, newAuthority, sds } = this.#request;
     const path = this.#path(AUTHORITY, "crt");
     const trusted = this.#readCertificates(path);
@@ -91,7 +100,7 @@ class Folder {
     if (why === undefined && this.#isDue(current)) why = this.#left(current);
     if (why === undefined && current !== undefined && key !== undefined) {
       if (sds) this.#write(AUTHORITY, "sds.yaml", trustSecret(trusted), PUBLIC);
-      return { certificate: current, key, entry: { name: AUTHORITY, path, done: "kept", why: undefined, names: [], certificate: current } };
+      return { certificate: current, key, trusted, entry: { name: AUTHORITY, path, done: "kept", why: undefined, names: [], certificate: current } };
     }
     const newest = needsKey || key === undefined ? newKey(keyKind) : key;
     // Its name tells it from others: with two authorities of one name, OpenSSL may try the wrong one.
@@ -103,10 +112,10 @@ class Folder {
     this.#write(AUTHORITY, "crt", [certificate, ...stay].map(String).join(""), PUBLIC);
     if (sds) this.#write(AUTHORITY, "sds.yaml", trustSecret([certificate, ...stay]), PUBLIC);
     const done = current === undefined && why === "" ? "made" : "renewed";
-    return { certificate, key: newest, entry: { name: AUTHORITY, path, done, why: why || undefined, names: [], certificate } };
+    return { certificate, key: newest, trusted: [certificate, ...stay], entry: { name: AUTHORITY, path, done, why: why || undefined, names: [], certificate } };
   }
 
-  certificate(wanted: CertificateRequest, authority: Authority): FolderEntry {
+  certificate(wanted: CertificateRequest, authority: TrustedAuthority): FolderEntry {
     const { keyKind, days, renewAll, sds } = this.#request;
     const path = this.#path(wanted.name, "crt");
     const current = this.#readCertificates(path).at(0);
@@ -134,11 +143,12 @@ class Folder {
   }
 
   /** Why a certificate cannot stay: "" where there is none, undefined where it can. */
-  #unfit(wanted: CertificateRequest, current: X509Certificate | undefined, key: KeyObject | undefined, authority: Authority): string | undefined {
+  #unfit(wanted: CertificateRequest, current: X509Certificate | undefined, key: KeyObject | undefined, authority: TrustedAuthority): string | undefined {
     if (current === undefined && key === undefined) return "";
     if (current === undefined || key === undefined) return `${this.#path(wanted.name, current === undefined ? "crt" : "key")} is missing`;
     if (!current.checkPrivateKey(key)) return "certificate and key do not belong together";
-    if (!current.verify(authority.certificate.publicKey)) return "another authority signed it";
+    const signers = this.#request.newAuthority ? authority.trusted : [authority.certificate];
+    if (!signers.some((one) => current.verify(one.publicKey))) return "another authority signed it";
     if (!isFor(current, wanted.names, wanted.usages)) return "other names were asked for";
     return this.#isDue(current) ? this.#left(current) : undefined;
   }

@@ -173,15 +173,16 @@ test("a certificate outlives its authority never", () => {
   assert.equal(entries[1].certificate.validToDate.getTime(), entries[0].certificate.validToDate.getTime());
 });
 
-test("a new authority is trusted beside the old one until that expires", () => {
+test("a new authority is trusted beside the old one until that expires; certificates of the old one stay until the next run", () => {
   const folder = join(scratch, "authority");
   const first = keep({ folder, sds: true });
   const second = keep({ folder, sds: true, newAuthority: true, now: now + DAY });
-  assert.equal(done(second), "ca renewed, web renewed, app renewed");
+  assert.equal(done(second), "ca renewed, web kept, app kept");
   const trusted = (): string => readFileSync(join(folder, "ca.crt"), "utf8");
   assert.equal(trusted(), `${second.entries[0].certificate}${first.entries[0].certificate}`);
   const secret = parse(readFileSync(join(folder, "ca.sds.yaml"), "utf8")).resources[0];
   assert.equal(secret.validation_context.trusted_ca.inline_string, trusted());
+  assert.equal(done(keep({ folder, now: now + 2 * DAY })), "ca kept, web renewed, app renewed");
   assert.equal(done(keep({ folder, now: now + 2 * DAY })), "ca kept, web kept, app kept");
   const third = keep({ folder, newAuthority: true, now: now + 1001 * DAY });
   assert.equal(trusted(), String(third.entries[0].certificate));

@@ -12,7 +12,7 @@ import { compileStringMatcher, type StringMatcher } from "../../matching/string-
 import { pemBlocks } from "./certificates.ts";
 import { readDataSource, sourceName } from "./data-source.ts";
 import { dnsMatches, type SubjectName, subjectNames } from "./names.ts";
-import { maxChainLength, sentCertificates } from "./peer-chain.ts";
+import { maxChainLength, peerCertificate, sentCertificates } from "./peer-chain.ts";
 
 export type Failure = "fail_verify_error" | "fail_verify_san" | "fail_verify_cert_hash" | "fail_verify_no_cert";
 export interface Verdict {
@@ -177,7 +177,7 @@ class Validator {
   }
 
   #check(socket: TLSSocket, host: string | undefined): Verdict {
-    const peer = socket.getPeerX509Certificate();
+    const peer = peerCertificate(socket);
     if (peer === undefined) return taken;
     let validated = false;
     if (this.#chain) {
