@@ -95,7 +95,7 @@ export function compileConfigSource(owner: object, field: string, source: Config
     return undefined;
   }
   const base = { key: sourceKey(source), initialFetchTimeoutMs: durationMs(source.initialFetchTimeout, defaultInitialFetchTimeoutMs) };
-  if (kind === "apiConfigSource") return compileApi(value, base, context);
+  if (kind === "apiConfigSource") return compileApiSource(value, base, context);
   if (kind === "ads") return { ...base, kind: "ads" };
   if (kind !== "path" && kind !== "pathConfigSource") {
     context.report(source, kind, { code: "OR4003", text: `${field}: resources from ${kind} are not supported`, hint: "use path_config_source" });
@@ -114,7 +114,7 @@ export function compileConfigSource(owner: object, field: string, source: Config
 /** dynamic_resources.ads_config of the bootstrap. */
 export function compileAdsConfig(value: ApiConfigSource | undefined, context: CompileContext): GrpcSource | undefined {
   if (value === undefined) return undefined;
-  const source = compileApi(value, { key: "", initialFetchTimeoutMs: 0 }, context);
+  const source = compileApiSource(value, { key: "", initialFetchTimeoutMs: 0 }, context);
   if (source === undefined || source.kind === "grpc") return source;
   context.report(value, "api_type", { code: "OR3074", text: "ads_config needs a gRPC api_type", hint: "api_type: GRPC, or DELTA_GRPC" });
   return undefined;
@@ -123,7 +123,8 @@ export function compileAdsConfig(value: ApiConfigSource | undefined, context: Co
 /** envoy.config.core.v3.ApiConfigSource.ApiType */
 const apiTypes = { rest: 1, grpc: 2, deltaGrpc: 3, aggregatedGrpc: 5, aggregatedDeltaGrpc: 6 } as const;
 
-function compileApi(value: ApiConfigSource, base: SourceBase, context: CompileContext): RestSource | GrpcSource | undefined {
+/** Servers that are asked for something: polled, or over a stream. */
+export function compileApiSource(value: ApiConfigSource, base: SourceBase, context: CompileContext): RestSource | GrpcSource | undefined {
   const { apiType } = value;
   if (apiType === apiTypes.grpc || apiType === apiTypes.deltaGrpc) return compileGrpc(value, base, context);
   if (apiType !== apiTypes.rest) {

@@ -45,7 +45,7 @@ const serverHonours: Honours = {
   ],
   "envoy.config.bootstrap.v3.Bootstrap.DynamicResources": ["lds_config", "cds_config", "ads_config"],
   // Clusters are made at once, and cost little.
-  "envoy.config.bootstrap.v3.ClusterManager": ["upstream_bind_config", "enable_deferred_cluster_creation"],
+  "envoy.config.bootstrap.v3.ClusterManager": ["upstream_bind_config", "enable_deferred_cluster_creation", "load_stats_config"],
   "envoy.config.bootstrap.v3.CustomInlineHeader": "*",
   "envoy.config.bootstrap.v3.ListenerManager": "*",
   "envoy.config.core.v3.TypedExtensionConfig": "*",

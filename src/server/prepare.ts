@@ -3,7 +3,7 @@
  * supported, compile everything once on this thread. `--mode validate`, start and reload all go through here.
  */
 import type { Options } from "../cli/options.ts";
-import { compileAdsConfig, compileConfigSource, type XdsSource } from "../config/config-source.ts";
+import { compileAdsConfig, compileApiSource, compileConfigSource, type GrpcSource, type XdsSource } from "../config/config-source.ts";
 import type { Finding } from "../config/finding.ts";
 import { type LoadResult, loadBootstrap, sortFindings } from "../config/load.ts";
 import type { Bootstrap } from "../config/schema/types/envoy.config.bootstrap.v3.d.ts";
@@ -43,6 +43,8 @@ export interface Prepared {
   readonly overload: CompiledOverload;
   /** dynamic_resources of the bootstrap. */
   readonly dynamic: DynamicSources;
+  /** cluster_manager.load_stats_config */
+  readonly loadStats: GrpcSource | undefined;
   readonly runtimeSubscriptions: readonly RuntimeSubscription[];
   /** The system log's line pattern that application_log_config asks for. */
   readonly logFormat: string | undefined;
@@ -120,6 +122,7 @@ export async function prepareLoaded(loaded: LoadResult, options: Options): Promi
   checkBootstrapFields(bootstrap, context);
   const dynamic = compileDynamicResources(bootstrap, context);
   checkManagementServers(bootstrap, context);
+  const loadStats = compileLoadStats(bootstrap, context);
   const runtimeSubscriptions = compileRuntimeSubscriptions(bootstrap, context);
   const logFormat = compileApplicationLogConfig(bootstrap.applicationLogConfig, context, options.logFormatSet);
   findings.push(...context.findings);
@@ -129,17 +132,39 @@ export async function prepareLoaded(loaded: LoadResult, options: Options): Promi
   const counts = { unknownFields: loaded.unknownFieldCount, deprecatedFields: loaded.deprecatedFields.length };
   return {
     prepared: good
-      ? { bootstrap, loaded, secrets, extensions, files: context.files, node, headerPrefix, overload, dynamic, runtimeSubscriptions, logFormat, ...counts }
+      ? {
+          bootstrap,
+          loaded,
+          secrets,
+          extensions,
+          files: context.files,
+          node,
+          headerPrefix,
+          overload,
+          dynamic,
+          loadStats,
+          runtimeSubscriptions,
+          logFormat,
+          ...counts,
+        }
       : undefined,
     findings: unique,
   };
 }
 
+function compileLoadStats({ clusterManager }: Bootstrap, context: CompileContext): GrpcSource | undefined {
+  const config = clusterManager?.loadStatsConfig;
+  if (config === undefined) return undefined;
+  const source = compileApiSource(config, { key: "", initialFetchTimeoutMs: 0 }, context);
+  if (source?.kind === "grpc") return source;
+  context.report(config, "api_type", { code: "OR3074", text: "load_stats_config needs api_type GRPC", hint: "api_type: GRPC" });
+  return undefined;
+}
+
 /** Services that resources come from: as with Envoy, their clusters have to stand in the bootstrap. */
 export function checkManagementServers(root: object, context: CompileContext): void {
-  walkMessages(root, ({ message }) => {
-    if (message.$typeName !== "envoy.config.core.v3.ApiConfigSource") return true;
-    for (const service of (message as unknown as ApiConfigSource).grpcServices) {
+  const check = ({ grpcServices }: ApiConfigSource): void => {
+    for (const service of grpcServices) {
       const settings = compileGrpcService(service, context);
       if (settings === undefined || context.hasCluster(settings.cluster) || service.targetSpecifier.case !== "envoyGrpc") continue;
       const meant = context.nearestCluster?.(settings.cluster);
@@ -149,6 +174,11 @@ export function checkManagementServers(root: object, context: CompileContext): v
         hint: meant === undefined ? "it has to stand in static_resources.clusters" : `did you mean "${meant}"?`,
       });
     }
+  };
+  walkMessages(root, ({ message, field }) => {
+    if (message.$typeName !== "envoy.config.core.v3.ApiConfigSource") return true;
+    // Others are refused as a whole.
+    if (field !== undefined && ["api_config_source", "ads_config", "load_stats_config"].includes(field.name)) check(message as unknown as ApiConfigSource);
     return false;
   });
 }

@@ -11,6 +11,7 @@ import type { OpenStream } from "../xds/grpc/transport.ts";
 import type { UnknownFields } from "../xds/resource.ts";
 import { RestSubscription } from "../xds/rest-subscription.ts";
 import type { Subscriber, Subscription } from "../xds/subscription.ts";
+import { LoadReporter, type LoadReporterOptions } from "./load-reporter.ts";
 import { MainCalls, type MainCallsOptions } from "./main-calls.ts";
 
 export interface RemoteOptions extends MainCallsOptions {
@@ -28,6 +29,7 @@ const backoff = { baseMs: 500, maxMs: 30_000 };
 export class Remote {
   readonly calls: MainCalls;
   readonly #options: RemoteOptions;
+  #reporter: LoadReporter | undefined;
   readonly #muxes = new Map<string, GrpcMux>();
 
   constructor(options: RemoteOptions) {
@@ -57,7 +59,17 @@ export class Remote {
     return this.#mux("", ads, undefined, stats.scope("control_plane."), unknownFields).subscribe(subscriber, source.initialFetchTimeoutMs);
   }
 
+  /** Reports load to the server of a source. */
+  reportLoad(source: GrpcSource, options: Omit<LoadReporterOptions, "client" | "stats" | "node">): void {
+    const { stats } = this.#options;
+    const [client] = this.#clients(source);
+    if (client === undefined) return;
+    this.#reporter = new LoadReporter({ ...options, stats, client: client.client, node: () => this.#options.node() });
+    this.#reporter.start();
+  }
+
   close(): void {
+    this.#reporter?.close();
     for (const mux of this.#muxes.values()) mux.close();
     this.calls.close();
   }
@@ -82,12 +94,8 @@ export class Remote {
   }
 
   /** The services of a source are tried in turn. */
-  #opener({ services }: GrpcSource, method: DiscoveryMethod | undefined): OpenStream {
-    const context = this.#options.context();
-    const clients = services.flatMap((message) => {
-      const settings = compileGrpcService(message, context);
-      return settings === undefined ? [] : [{ cluster: settings.cluster, client: new GrpcClient({ get: (name) => this.calls.cluster(name) }, settings) }];
-    });
+  #opener(source: GrpcSource, method: DiscoveryMethod | undefined): OpenStream {
+    const clients = this.#clients(source);
     let attempts = 0;
     return (events) => {
       const next = clients[attempts++ % Math.max(1, clients.length)];
@@ -100,5 +108,13 @@ export class Remote {
       );
       return { send: (message) => stream.send(message), close: () => stream.reset() };
     };
+  }
+
+  #clients({ services }: GrpcSource): { readonly cluster: string; readonly client: GrpcClient }[] {
+    const context = this.#options.context();
+    return services.flatMap((message) => {
+      const settings = compileGrpcService(message, context);
+      return settings === undefined ? [] : [{ cluster: settings.cluster, client: new GrpcClient({ get: (name) => this.calls.cluster(name) }, settings) }];
+    });
   }
 }

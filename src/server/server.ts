@@ -297,6 +297,14 @@ export class Server {
     this.#state = "LIVE";
     this.#serverStats.started(listeners.length, this.options.concurrency);
     overload.start();
+    if (prepared.loadStats !== undefined) {
+      this.#remote ??= this.#startRemote();
+      this.#remote.reportLoad(prepared.loadStats, {
+        clusters: () => this.#clusters?.views() ?? [],
+        read: (name) => this.aggregate.value(name),
+        now: () => performance.now(),
+      });
+    }
     const watch = new EventLoopWatch(this.#eventLoops, -1, this.stats);
     this.onStop(() => watch.stop());
     if (bootstrap.flagsPath !== "" && existsSync(join(bootstrap.flagsPath, "drain"))) {
@@ -594,7 +602,7 @@ export class Server {
       isNeeded ||= kind !== "path" && kind !== "pathConfigSource";
       return false;
     });
-    if (isNeeded) this.#Remote = (await import("./remote.ts")).Remote;
+    if (isNeeded || bootstrap.clusterManager?.loadStatsConfig !== undefined) this.#Remote = (await import("./remote.ts")).Remote;
   }
 
   /** Whether a resource is good, as its own configuration would be: throws an Error that says what is not. The files it names. */
