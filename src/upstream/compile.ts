@@ -185,7 +185,7 @@ export function compileCluster(message: Cluster, context: CompileContext): Compi
     timeoutBudgets: message.trackTimeoutBudgets || (message.trackClusterStats?.timeoutBudgets ?? false),
     requestResponseSizes: message.trackClusterStats?.requestResponseSizes ?? false,
     preconnectRatio: compilePreconnect(message, context),
-    healthChecks: compileHealthChecks(message, scope, context),
+    healthChecks: compileHealthChecks(message, protocol !== "http1", scope, context),
     outlier: compileOutlierDetection(message, options, context),
     ignoreHealthOnRemoval: message.ignoreHealthOnHostRemoval,
     ignoreNewUntilChecked: message.commonLbConfig?.ignoreNewHostsUntilFirstHc ?? false,

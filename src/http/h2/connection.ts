@@ -647,8 +647,7 @@ export abstract class H2Connection {
     // The end of a stream needs no window.
     if (at === to) {
       if (!endStream) return 0;
-      writer.frame(frameType.data, flag.endStream, stream.id, chunk, at, at);
-      stream.meter.wireBytesSent += frameHeadBytes;
+      stream.meter.wireBytesSent += writer.data(flag.endStream, stream.id, chunk, at, at);
       this.dataFramesSent++;
       this.localEnd(stream);
       return 0;
@@ -657,11 +656,10 @@ export abstract class H2Connection {
       const length = Math.min(to - at, maxFrameBytes, stream.sendWindow, this.#sendWindow);
       if (length <= 0) break;
       const last = endStream && at + length === to;
-      writer.frame(frameType.data, last ? flag.endStream : 0, stream.id, chunk, at, at + length);
+      stream.meter.wireBytesSent += writer.data(last ? flag.endStream : 0, stream.id, chunk, at, at + length);
       this.dataFramesSent++;
       stream.sendWindow -= length;
       this.#sendWindow -= length;
-      stream.meter.wireBytesSent += length + frameHeadBytes;
       at += length;
       if (last) this.localEnd(stream);
     }

@@ -71,6 +71,9 @@ export class FrameWriter {
   readonly #connection: Connection;
   #buffer: Buffer | undefined = undefined;
   #at = 0;
+  /** Where the last frame begins, if it is DATA that more may be put to; -1: it is not. */
+  #dataAt = -1;
+  #dataId = 0;
   #scheduled = false;
   /** Frames written since all that was written had left; of them those that are answers to the peer's frames. */
   #frames = 0;
@@ -118,6 +121,7 @@ export class FrameWriter {
 
   #head(buffer: Buffer, length: number, type: number, flags: number, id: number): void {
     let at = this.#at;
+    this.#dataAt = -1;
     buffer[at] = length >>> 16;
     buffer[at + 1] = length >>> 8;
     buffer[at + 2] = length;
@@ -142,6 +146,31 @@ export class FrameWriter {
       bytes.copy(buffer, this.#at, from, to);
       this.#at += length;
     }
+  }
+
+  /**
+   * DATA of at most `maxFrameBytes`. What follows on DATA of the same stream goes into that frame while there is room: pieces that come in small leave as few
+   * frames. Answers the octets written.
+   */
+  data(flags: number, id: number, bytes: Buffer, from: number, to: number): number {
+    const length = to - from;
+    const before = this.#dataAt;
+    if (before >= 0 && this.#dataId === id && this.#at - before + length <= maxFrameBytes + frameHeadBytes && this.#at + length <= bufferBytes) {
+      const buffer = this.#buffer as Buffer;
+      bytes.copy(buffer, this.#at, from, to);
+      this.#at += length;
+      const total = this.#at - before - frameHeadBytes;
+      buffer[before] = total >>> 16;
+      buffer[before + 1] = total >>> 8;
+      buffer[before + 2] = total;
+      buffer[before + 4] = flags;
+      this.total += length;
+      return length;
+    }
+    this.frame(frameType.data, flags, id, bytes, from, to);
+    this.#dataAt = this.#at - length - frameHeadBytes;
+    this.#dataId = id;
+    return length + frameHeadBytes;
   }
 
   /** A header block as HEADERS and, where it needs them, CONTINUATION frames. Answers the octets of all. */
@@ -209,6 +238,7 @@ export class FrameWriter {
     const connection = this.#connection;
     this.#buffer = undefined;
     this.#at = 0;
+    this.#dataAt = -1;
     if (length <= smallOutput && connection.tls !== undefined) {
       // TLS tells late that it has taken what it was given.
       connection.write(Buffer.from(buffer.subarray(0, length)));

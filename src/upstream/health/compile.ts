@@ -3,6 +3,7 @@ import { durationMs, isMessage } from "../../config/message.ts";
 import type { Cluster } from "../../config/schema/types/envoy.config.cluster.v3.d.ts";
 import type {
   HealthCheck,
+  HealthCheck_GrpcHealthCheck,
   HealthCheck_HttpHealthCheck,
   HealthCheck_Payload,
   HealthCheck_TcpHealthCheck,
@@ -13,10 +14,18 @@ import type { UdpHealthCheck } from "../../config/schema/types/envoy.extensions.
 import type { Int64Range } from "../../config/schema/types/envoy.type.v3.d.ts";
 import type { CompileContext, Honours, LogWriter } from "../../extensions/extension.ts";
 import { compileStringMatcher } from "../../matching/string-matcher.ts";
-import { compileRequestMutation } from "../../router/header-mutation.ts";
+import { compileHeaderMutation, compileRequestMutation } from "../../router/header-mutation.ts";
 import type { StatsScope } from "../../stats/stats.ts";
 import { compilePayload } from "./payload.ts";
-import type { HealthCheckSettings, HttpCheckSettings, RedisCheckSettings, StatusRange, TcpCheckSettings, UdpCheckSettings } from "./settings.ts";
+import type {
+  GrpcCheckSettings,
+  HealthCheckSettings,
+  HttpCheckSettings,
+  RedisCheckSettings,
+  StatusRange,
+  TcpCheckSettings,
+  UdpCheckSettings,
+} from "./settings.ts";
 
 const core = "envoy.config.core.v3.";
 const udp = "envoy.extensions.health_checkers.udp.v3.UdpHealthCheck";
@@ -69,7 +78,6 @@ export const honours: Honours = {
     "method",
   ],
   [`${core}HealthCheck.TcpHealthCheck`]: ["send", "receive", "proxy_protocol_config"],
-  // Refused as a whole, with its reason, while there is no HTTP/2 upstream.
   [`${core}HealthCheck.GrpcHealthCheck`]: "*",
   [`${core}HealthCheck.CustomHealthCheck`]: "*",
   [redis]: ["key"],
@@ -87,7 +95,8 @@ const bodiless: ReadonlySet<string> = new Set(["GET", "HEAD", "DELETE", "TRACE"]
 const maxChecks = 8;
 const defaultResponseBufferBytes = 1024;
 
-export function compileHealthChecks(message: Cluster, scope: StatsScope, context: CompileContext): readonly HealthCheckSettings[] {
+/** `http2`: what the cluster speaks. */
+export function compileHealthChecks(message: Cluster, http2: boolean, scope: StatsScope, context: CompileContext): readonly HealthCheckSettings[] {
   const { healthChecks } = message;
   const names = new Set<string>();
   if (healthChecks.length > maxChecks)
@@ -107,13 +116,13 @@ export function compileHealthChecks(message: Cluster, scope: StatsScope, context
         text: `duplicate health check name '${check.name}' at index ${i}; all health check names must be unique within a cluster`,
       });
     names.add(check.name);
-    const settings = compileHealthCheck(message, check, scope, context);
+    const settings = compileHealthCheck(message, check, http2, scope, context);
     return settings === undefined ? [] : [settings];
   });
 }
 
-function compileHealthCheck(cluster: Cluster, check: HealthCheck, scope: StatsScope, context: CompileContext): HealthCheckSettings | undefined {
-  const kind = compileKind(cluster, check, scope, context);
+function compileHealthCheck(cluster: Cluster, check: HealthCheck, http2: boolean, scope: StatsScope, context: CompileContext): HealthCheckSettings | undefined {
+  const kind = compileKind(cluster, check, http2, scope, context);
   if (kind === undefined) return undefined;
   if (check.altPort !== undefined)
     context.report(check, "alt_port", {
@@ -149,16 +158,17 @@ function compileHealthCheck(cluster: Cluster, check: HealthCheck, scope: StatsSc
   };
 }
 
-function compileKind(cluster: Cluster, check: HealthCheck, scope: StatsScope, context: CompileContext): HealthCheckSettings["check"] | undefined {
+function compileKind(
+  cluster: Cluster,
+  check: HealthCheck,
+  http2: boolean,
+  scope: StatsScope,
+  context: CompileContext,
+): HealthCheckSettings["check"] | undefined {
   const { healthChecker } = check;
   if (healthChecker.case === "httpHealthCheck") return compileHttp(cluster, healthChecker.value, context);
   if (healthChecker.case === "tcpHealthCheck") return compileTcp(healthChecker.value, context);
-  if (healthChecker.case === "grpcHealthCheck")
-    context.report(check, "grpc_health_check", {
-      code: "OR4003",
-      text: `cluster '${cluster.name}': gRPC health checks are not supported: they need HTTP/2 to the upstream`,
-      hint: "use http_health_check or tcp_health_check",
-    });
+  if (healthChecker.case === "grpcHealthCheck") return compileGrpc(cluster, check, healthChecker.value, http2, context);
   if (healthChecker.case === "customHealthCheck") {
     const { name, configType } = healthChecker.value;
     if (isMessage<Redis>(configType.value, redis)) return compileRedis(configType.value, scope);
@@ -191,13 +201,40 @@ function compileRedis({ key }: Redis, scope: StatsScope): RedisCheckSettings {
   };
 }
 
+function compileGrpc(cluster: Cluster, at: HealthCheck, grpc: HealthCheck_GrpcHealthCheck, http2: boolean, context: CompileContext): GrpcCheckSettings {
+  if (!http2)
+    context.report(at, "grpc_health_check", {
+      code: "OR3053",
+      text: `${cluster.name} cluster must support HTTP/2 for gRPC healthchecking`,
+      hint: "set http2_protocol_options in the cluster's HttpProtocolOptions",
+    });
+  const service = Buffer.from(grpc.serviceName);
+  return {
+    kind: "grpc",
+    // Field 1, a string.
+    request: service.length === 0 ? Buffer.alloc(0) : Buffer.concat([Buffer.from([0x0a, ...lengthOf(service.length)]), service]),
+    authority: grpc.authority === "" ? cluster.name : grpc.authority,
+    metadata:
+      grpc.initialMetadata.length === 0
+        ? undefined
+        : compileHeaderMutation({ add: grpc.initialMetadata, remove: [], at: grpc, removeField: "initial_metadata" }, context),
+  };
+}
+
+/** A varint. */
+function lengthOf(octets: number): number[] {
+  const bytes: number[] = [];
+  for (; octets >= 0x80; octets >>>= 7) bytes.push((octets & 0x7f) | 0x80);
+  return [...bytes, octets];
+}
+
 function compileHttp(cluster: Cluster, http: HealthCheck_HttpHealthCheck, context: CompileContext): HttpCheckSettings {
   const method = methods[http.method] ?? "GET";
-  if (http.codecClientType !== 0)
+  if (http.codecClientType === 2)
     context.report(http, "codec_client_type", {
       code: "OR4003",
-      text: `health checks over ${http.codecClientType === 1 ? "HTTP/2" : "HTTP/3"} are not supported`,
-      hint: "use codec_client_type: HTTP1",
+      text: "health checks over HTTP/3 are not supported",
+      hint: "use codec_client_type: HTTP1 or HTTP2",
     });
   if (http.send !== undefined && bodiless.has(method))
     context.report(http, "send", {
@@ -216,6 +253,7 @@ function compileHttp(cluster: Cluster, http: HealthCheck_HttpHealthCheck, contex
   const expected = http.expectedStatuses.map((range) => compileRange(range, "expected", context));
   return {
     kind: "http",
+    http2: http.codecClientType === 1,
     method,
     path: http.path,
     host: http.host === "" ? cluster.name : http.host,

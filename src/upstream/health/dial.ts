@@ -22,6 +22,7 @@ export function dialForCheck(cluster: CompiledCluster, settings: HealthCheckSett
   const tls = transport?.options({ hostname: host.hostname, sni: undefined });
   // Changed in place: by this object the transport socket knows again what it wanted of the peer.
   if (tls !== undefined && settings.alpn.length > 0) tls.ALPNProtocols = [...settings.alpn];
+  else if (tls !== undefined && (settings.check.kind === "grpc" || (settings.check.kind === "http" && settings.check.http2))) tls.ALPNProtocols ??= ["h2"];
   return connect(healthCheckAddress(host), {
     timers,
     side: "upstream",

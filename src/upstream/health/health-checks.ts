@@ -6,8 +6,9 @@ import { healthFlags } from "../host-health.ts";
 import type { CompiledCluster } from "../settings.ts";
 import { transportSocketFor } from "../transport-socket-match.ts";
 import { dialForCheck } from "./dial.ts";
+import { GrpcProbe } from "./grpc-probe.ts";
 import { type CheckedHost, checkerStats, HealthChecker, type Probe, type ProbeCallbacks, type Transition } from "./health-checker.ts";
-import { HttpProbe } from "./http-probe.ts";
+import { HttpProbe, mutateCheck } from "./http-probe.ts";
 import type { HealthCheckSettings } from "./settings.ts";
 import { TcpProbe } from "./tcp-probe.ts";
 import { UdpProbe } from "./udp-probe.ts";
@@ -159,21 +160,16 @@ function makeProbe(
   verifyCluster: ReturnType<typeof checkerStats>["verify_cluster"],
 ): Probe {
   const { check, reuseConnection } = settings;
-  const dial = (data: CheckedHost["data"]): ReturnType<typeof dialForCheck> => dialForCheck(cluster, settings, data, options.timers);
+  const { timers, runtime, random } = options;
+  const dial = (data: CheckedHost["data"]): ReturnType<typeof dialForCheck> => dialForCheck(cluster, settings, data, timers);
   if (check.kind === "udp") return new UdpProbe(check, host, callbacks);
-  if (check.kind !== "http") return new TcpProbe({ check, reuseConnection, dial }, host, callbacks);
-  return new HttpProbe(
-    {
-      check,
-      reuseConnection,
-      h1: cluster.h1,
-      secure: transportSocketFor(cluster, host.data).socket !== undefined,
-      clock: options.timers.clock,
-      runtime: options.runtime,
-      random: options.random,
-      verifyCluster,
-      dial,
-    },
+  if (check.kind !== "http" && check.kind !== "grpc") return new TcpProbe({ check, reuseConnection, dial }, host, callbacks);
+  const http2 = check.kind === "grpc" || check.http2;
+  const client = { http2, h1: cluster.h1, h2: cluster.h2, reuseConnection, dial: () => dial(host.data) };
+  const secure = transportSocketFor(cluster, host.data).socket !== undefined;
+  if (check.kind === "http") return new HttpProbe({ check, secure, clock: timers.clock, runtime, random, verifyCluster, client }, host, callbacks);
+  return new GrpcProbe(
+    { check, secure, addMetadata: (headers, { data }) => mutateCheck(check.metadata, headers, data, true, timers.clock), client },
     host,
     callbacks,
   );

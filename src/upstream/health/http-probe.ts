@@ -1,41 +1,33 @@
 /** Checks by a request: the status, the body and some headers of the answer decide. */
-import type { ClientConnectionCallbacks, ResponseDecoder, StreamCallbacks } from "../../http/codec.ts";
-import { H1ClientConnection } from "../../http/h1/client-connection.ts";
-import type { H1Settings } from "../../http/h1/settings.ts";
 import { RequestHeaders, type ResponseHeaders } from "../../http/header-map.ts";
 import { emptyUpstreamInfo, StreamInfo } from "../../http/stream-info.ts";
 import { ipAddress } from "../../net/address.ts";
-import type { ConnectionCallbacks, ConnectionEvent, ReadFilter } from "../../net/connection.ts";
-import type { SocketConnection } from "../../net/socket-connection.ts";
 import type { Clock } from "../../net/timer-wheel.ts";
+import type { HeaderMutation } from "../../router/header-mutation.ts";
 import type { Runtime } from "../../runtime/runtime.ts";
 import type { Counter } from "../../stats/stats.ts";
 import type { HostData } from "../hosts.ts";
 import type { Host } from "../upstream.ts";
+import { CheckClient, type CheckClientOptions, type CheckEvents } from "./check-client.ts";
 import type { CheckedHost, Probe, ProbeCallbacks } from "./health-checker.ts";
 import { payloadMatches } from "./payload.ts";
 import type { HttpCheckSettings, StatusRange } from "./settings.ts";
 
 export interface HttpProbeOptions {
   readonly check: HttpCheckSettings;
-  readonly reuseConnection: boolean;
-  readonly h1: H1Settings;
   readonly secure: boolean;
   readonly clock: Clock;
   readonly runtime: Runtime;
   readonly random: () => number;
   readonly verifyCluster: Counter;
-  readonly dial: (host: HostData) => SocketConnection;
+  readonly client: CheckClientOptions;
 }
 
-export class HttpProbe implements Probe, ResponseDecoder, StreamCallbacks, ConnectionCallbacks, ReadFilter, ClientConnectionCallbacks {
+export class HttpProbe implements Probe, CheckEvents {
   readonly #options: HttpProbeOptions;
   readonly #host: CheckedHost;
   readonly #callbacks: ProbeCallbacks;
-  #connection: SocketConnection | undefined = undefined;
-  #codec: H1ClientConnection | undefined = undefined;
-  #asking = false;
-  #complete = false;
+  readonly #client: CheckClient;
   #headers: ResponseHeaders | undefined = undefined;
   #body: Buffer[] = [];
   #bodyBytes = 0;
@@ -44,44 +36,14 @@ export class HttpProbe implements Probe, ResponseDecoder, StreamCallbacks, Conne
     this.#options = options;
     this.#host = host;
     this.#callbacks = callbacks;
+    this.#client = new CheckClient(options.client, this);
   }
 
   start(): void {
-    this.#complete = false;
     this.#headers = undefined;
     this.#body = [];
     this.#bodyBytes = 0;
-    // A connection that is still being made would be older than its check.
-    if (this.#codec === undefined) this.#drop();
-    this.#asking = true;
-    if (this.#codec !== undefined) {
-      this.#send(this.#codec);
-      return;
-    }
-    const connection = this.#options.dial(this.#host.data);
-    this.#connection = connection;
-    connection.addCallbacks(this);
-  }
-
-  timedOut(): void {
-    this.#drop();
-  }
-
-  close(): void {
-    this.#drop();
-  }
-
-  #drop(): void {
-    this.#asking = false;
-    const connection = this.#connection;
-    this.#connection = undefined;
-    this.#codec = undefined;
-    connection?.removeCallbacks(this);
-    connection?.close("abort");
-  }
-
-  #send(codec: H1ClientConnection): void {
-    const { check, secure, clock } = this.#options;
+    const { check, secure, clock, client } = this.#options;
     const { data } = this.#host;
     const headers = new RequestHeaders(
       check.method,
@@ -90,107 +52,35 @@ export class HttpProbe implements Probe, ResponseDecoder, StreamCallbacks, Conne
       secure ? "https" : "http",
     );
     headers.set("user-agent", "Envoy/HC");
-    if (check.headers !== undefined) {
-      const info = new StreamInfo(clock.now(), clock.wall());
-      info.protocol = "HTTP/1.1";
-      info.upstream = emptyUpstreamInfo();
-      info.upstream.host = describedHost(data);
-      // Nobody is downstream.
-      info.downstreamRemoteAddress = nobody;
-      info.downstreamDirectRemoteAddress = nobody;
-      info.downstreamLocalAddress = nobody;
-      check.headers.evaluate(headers, info, headers, undefined);
-    }
+    mutateCheck(check.headers, headers, data, client.http2, clock);
     const { body } = check;
     const hasBody = body !== undefined && body.length > 0;
     if (hasBody) headers.set("content-length", String(body.length));
-    const stream = codec.newStream(this);
-    stream.stream.addCallbacks(this);
-    stream.encodeHeaders(headers, !hasBody);
-    if (hasBody) stream.encodeData(Buffer.from(body), true);
+    this.#client.ask(headers, hasBody ? Buffer.from(body) : undefined);
   }
 
-  // ---- connection --------------------------------------------------------------------------------------------------------------
-
-  onEvent(event: ConnectionEvent): void {
-    const connection = this.#connection;
-    if (connection === undefined) return;
-    if (event === "connected") {
-      const codec = new H1ClientConnection(connection, this.#options.h1, this);
-      this.#codec = codec;
-      connection.setReadFilter(this);
-      this.#send(codec);
-      return;
-    }
-    const codec = this.#codec;
-    this.#connection = undefined;
-    this.#codec = undefined;
-    if (codec?.endsWithConnection === true && event === "remote_close") {
-      // An answer without a length is whole now.
-      codec.onConnectionEnd();
-      this.#finish(true);
-    }
-    this.#broken();
+  timedOut(): void {
+    this.#client.drop();
+  }
+  close(): void {
+    this.#client.drop();
   }
 
-  onData(data: Buffer): void {
-    const codec = this.#codec;
-    if (codec === undefined) return;
-    codec.dispatch(data);
-    this.#finish(codec.closeAfterResponse || !codec.idle);
-  }
-
-  onProtocolError(): void {
-    const connection = this.#connection;
-    this.#connection = undefined;
-    this.#codec = undefined;
-    connection?.removeCallbacks(this);
-    connection?.close("abort");
-    this.#broken();
-  }
-  onGoAway(): void {}
-  onAboveWriteBufferHighWatermark(): void {}
-  onBelowWriteBufferLowWatermark(): void {}
-
-  /** Between two checks a connection may end. */
-  #broken(): void {
-    if (!this.#asking) return;
-    this.#asking = false;
-    this.#callbacks.onFailure("NETWORK");
-  }
-
-  // ---- answer ------------------------------------------------------------------------------------------------------------------
-
-  onResetStream(): void {
-    if (this.#complete) return;
-    this.onProtocolError();
-  }
-  decode1xxHeaders(): void {}
-  decodeHeaders(headers: ResponseHeaders, endStream: boolean): void {
+  onHeaders(headers: ResponseHeaders): void {
     this.#headers = headers;
-    if (endStream) this.#complete = true;
   }
-  decodeData(chunk: Buffer, endStream: boolean): void {
+  onData(chunk: Buffer): void {
     const { receive, responseBufferBytes } = this.#options.check;
     const left = responseBufferBytes === 0 ? chunk.length : Math.min(chunk.length, responseBufferBytes - this.#bodyBytes);
-    if (receive.length > 0 && left > 0) {
-      this.#body.push(Buffer.from(chunk.subarray(0, left)));
-      this.#bodyBytes += left;
-    }
-    if (endStream) this.#complete = true;
+    if (receive.length === 0 || left <= 0) return;
+    this.#body.push(Buffer.from(chunk.subarray(0, left)));
+    this.#bodyBytes += left;
   }
-  decodeTrailers(): void {
-    this.#complete = true;
+  onAnswer(): void {
+    if (this.#headers !== undefined) this.#verdict(this.#headers);
   }
-
-  /** Once the codec has taken all bytes at hand. */
-  #finish(ends: boolean): void {
-    const headers = this.#headers;
-    if (!this.#asking || !this.#complete || headers === undefined) return;
-    this.#asking = false;
-    this.#verdict(headers);
-    // The callback may have begun the next check or closed this one.
-    if (!this.#asking && (ends || !this.#options.reuseConnection)) this.#drop();
+  onBroken(): void {
+    this.#callbacks.onFailure("NETWORK");
   }
 
   #verdict(headers: ResponseHeaders): void {
@@ -214,6 +104,19 @@ export class HttpProbe implements Probe, ResponseDecoder, StreamCallbacks, Conne
     }
     this.#callbacks.onSuccess(headers.get(check.names.degraded) !== undefined);
   }
+}
+
+/** request_headers_to_add and their kin, for a request that nobody is downstream of. */
+export function mutateCheck(mutation: HeaderMutation | undefined, headers: RequestHeaders, data: HostData, http2: boolean, clock: Clock): void {
+  if (mutation === undefined) return;
+  const info = new StreamInfo(clock.now(), clock.wall());
+  info.protocol = http2 ? "HTTP/2" : "HTTP/1.1";
+  info.upstream = emptyUpstreamInfo();
+  info.upstream.host = describedHost(data);
+  info.downstreamRemoteAddress = nobody;
+  info.downstreamDirectRemoteAddress = nobody;
+  info.downstreamLocalAddress = nobody;
+  mutation.evaluate(headers, info, headers, undefined);
 }
 
 const nobody = ipAddress("127.0.0.1", 0);

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
+import { createServer as createHttp2Server, type IncomingHttpHeaders, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { type TestContext as NodeTest, test } from "node:test";
 import { TimerWheel } from "../../net/timer-wheel.ts";
@@ -34,15 +35,18 @@ class Bed {
     server.listen(0, "127.0.0.1");
     await once(server, "listening");
     const { port } = server.address() as AddressInfo;
-    this.#run(check, port, endpoint(port));
+    this.run(check, port, endpoint(port));
     t.after(() => this.close());
   }
 
-  #run(check: object, port: number, endpoint: object): void {
+  run(check: object, port: number, endpoint: object, cluster: object = {}): void {
     const context = Object.assign(testContext(), { stats: this.stats });
     const base = { timeout: "0.2s", interval: "0.005s", unhealthy_threshold: 1, healthy_threshold: 1 };
     const address = { socket_address: { address: "127.0.0.1", port_value: port } };
-    const settings = compiled({ load_assignment: assignment({ endpoint: { address, ...endpoint } }), health_checks: [{ ...base, ...check }] }, context);
+    const settings = compiled(
+      { load_assignment: assignment({ endpoint: { address, ...endpoint } }), health_checks: [{ ...base, ...check }], ...cluster },
+      context,
+    );
     assert.deepEqual(context.findings, []);
     this.checks = new HealthChecks(settings, {
       timers: this.timers,
@@ -250,4 +254,77 @@ test("a TCP check may only connect; a PROXY header goes first where it is asked 
   await v2.start(t, { tcp_health_check: { proxy_protocol_config: { version: "V2" }, receive: [{ text: "4F" }] } }, (socket) => socket.write("O"));
   assert.equal(await v2.first(), "true ");
   assert.equal(Buffer.from(v2.received[0], "latin1").toString("hex"), "0d0a0d0a000d0a515549540a20000000");
+});
+
+// ---- over HTTP/2 -----------------------------------------------------------------------------------------------------------------
+
+const overHttp2 = {
+  "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+    "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+    explicit_http_config: { http2_protocol_options: {} },
+  },
+};
+
+/** The outcome of the first check of a server of Node's own. */
+async function askHttp2(t: NodeTest, check: object, answer: (stream: ServerHttp2Stream, headers: IncomingHttpHeaders, body: Buffer) => void): Promise<string> {
+  const server = createHttp2Server();
+  const sessions: ServerHttp2Session[] = [];
+  server.on("session", (session) => sessions.push(session));
+  server.on("stream", (stream, headers) => {
+    stream.on("error", () => {});
+    const parts: Buffer[] = [];
+    stream.on("data", (part: Buffer) => parts.push(part));
+    stream.on("end", () => answer(stream, headers, Buffer.concat(parts)));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const bed = new Bed();
+  t.after(() => {
+    bed.close();
+    for (const session of sessions) session.destroy();
+    server.close();
+  });
+  bed.run(check, (server.address() as AddressInfo).port, {}, { typed_extension_protocol_options: overHttp2 });
+  const first = await bed.first();
+  await until(() => bed.results.length > 2);
+  assert.equal(sessions.length, 1, "the connection is kept");
+  return first;
+}
+
+function grpcAnswer(stream: ServerHttp2Stream, message: readonly number[], status = 0): void {
+  stream.respond({ ":status": 200, "content-type": "application/grpc" }, { waitForTrailers: true });
+  stream.on("wantTrailers", () => stream.sendTrailers({ "grpc-status": String(status) }));
+  stream.end(Buffer.from([0, 0, 0, 0, message.length, ...message]));
+}
+
+test("a gRPC check asks for a service", async (t) => {
+  const asked: string[] = [];
+  const check = { grpc_health_check: { service_name: "shop", authority: "hc.test", initial_metadata: [{ header: { key: "x-m", value: "1" } }] } };
+  const outcome = await askHttp2(t, check, (stream, headers, body) => {
+    asked.push(
+      `${headers[":method"]} ${headers[":authority"]}${headers[":path"]} ${headers["content-type"]} ${headers.te} ${headers["x-m"]} ${body.toString("latin1")}`,
+    );
+    grpcAnswer(stream, [8, 1]);
+  });
+  assert.equal(outcome, "true ");
+  assert.equal(asked[0], "POST hc.test/grpc.health.v1.Health/Check application/grpc trailers 1 \0\0\0\0\x06\x0a\x04shop");
+});
+
+for (const [what, answer] of [
+  ["a service that does not serve", (stream: ServerHttp2Stream) => grpcAnswer(stream, [8, 2])],
+  ["an unknown state", (stream: ServerHttp2Stream) => grpcAnswer(stream, [])],
+  ["what is no answer", (stream: ServerHttp2Stream) => grpcAnswer(stream, [9, 9, 9])],
+  ["another status", (stream: ServerHttp2Stream) => grpcAnswer(stream, [8, 1], 5)],
+  ["a head alone", (stream: ServerHttp2Stream) => stream.respond({ ":status": 200, "grpc-status": "12" }, { endStream: true })],
+] as const)
+  test(`a gRPC check fails: ${what}`, async (t) => {
+    assert.equal(await askHttp2(t, { grpc_health_check: {} }, answer), "false failed_active_hc");
+  });
+
+test("codec_client_type: HTTP2", async (t) => {
+  const outcome = await askHttp2(t, http({ codec_client_type: "HTTP2" }), (stream, headers) => {
+    stream.respond({ ":status": headers[":path"] === "/health" ? 200 : 404 });
+    stream.end("fine");
+  });
+  assert.equal(outcome, "true ");
 });

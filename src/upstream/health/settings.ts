@@ -13,6 +13,7 @@ export interface StatusRange {
 
 export interface HttpCheckSettings {
   readonly kind: "http";
+  readonly http2: boolean;
   readonly method: string;
   readonly path: string;
   /** Of requests to hosts that have no name of their own for this. */
@@ -29,6 +30,16 @@ export interface HttpCheckSettings {
   readonly serviceName: StringMatcher | undefined;
   /** Lower case names of the headers that mean something. */
   readonly names: { readonly immediateFail: string; readonly degraded: string; readonly checkedCluster: string };
+}
+
+/** grpc.health.v1.Health/Check. */
+export interface GrpcCheckSettings {
+  readonly kind: "grpc";
+  /** A HealthCheckRequest. */
+  readonly request: Buffer;
+  /** Of requests to hosts that have no name of their own for this. */
+  readonly authority: string;
+  readonly metadata: HeaderMutation | undefined;
 }
 
 export interface TcpCheckSettings {
@@ -59,7 +70,7 @@ export interface UdpCheckSettings {
 export interface HealthCheckSettings {
   /** "" where the cluster has one check without a name. */
   readonly name: string;
-  readonly check: HttpCheckSettings | TcpCheckSettings | RedisCheckSettings | UdpCheckSettings;
+  readonly check: HttpCheckSettings | GrpcCheckSettings | TcpCheckSettings | RedisCheckSettings | UdpCheckSettings;
   readonly timeoutMs: number;
   readonly intervalMs: number;
   readonly noTrafficIntervalMs: number;
