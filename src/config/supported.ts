@@ -32,6 +32,9 @@ export function mergeHonours(honours: Iterable<Honours>): Map<string, ReadonlySe
   return merged;
 }
 
+/** Fields whose Any is data for someone else: it is handed on as it is. */
+const carried: ReadonlySet<string> = new Set(["envoy.extensions.wasm.v3.PluginConfig.configuration", "envoy.extensions.wasm.v3.VmConfig.configuration"]);
+
 /** OR4001 for each field that is set and not honoured, OR4002 for each extension that is not there, OR4007 for a disabled one. */
 export function checkSupported(
   root: object,
@@ -47,6 +50,7 @@ export function checkSupported(
   walkMessages(root, ({ message, desc, parent, field, key }) => {
     // Metadata of any type is carried, not acted on; it names no extension.
     if (field?.name === "typed_filter_metadata") return false;
+    if (parent !== undefined && field?.special === "any" && carried.has(`${parent.$typeName}.${field.name}`)) return false;
     if (desc.typeName.startsWith("google.protobuf.") && field?.special !== "any") return false;
     // Of load balancing policies the first that is known counts, others are passed over; the cluster says when there is none.
     if (desc.typeName === "envoy.config.cluster.v3.LoadBalancingPolicy.Policy") {

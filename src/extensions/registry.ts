@@ -61,6 +61,12 @@ export const extensions: readonly ExtensionRow[] = [
     messages: ["envoy.extensions.filters.http.lua.v3.Lua", "envoy.extensions.filters.http.lua.v3.LuaPerRoute"],
     load: () => import("./http_filters/lua/config.ts"),
   },
+  {
+    name: "envoy.filters.http.wasm",
+    category: "envoy.filters.http",
+    messages: ["envoy.extensions.filters.http.wasm.v3.Wasm"],
+    load: () => import("./http_filters/wasm/config.ts"),
+  },
   // ---- cluster specifiers
   {
     name: "envoy.router.cluster_specifier_plugin.lua",

@@ -1,11 +1,11 @@
 /** httpCall(): a request of the script's own, through a cluster. */
 import { isFieldName, malformedRequest } from "../../../http/field-rules.ts";
+import { fieldEntries } from "../../../http/field-writing.ts";
 import { RequestHeaders, type ResponseHeaders } from "../../../http/header-map.ts";
 import type { StreamInfo } from "../../../http/stream-info.ts";
 import { resetBody } from "../../../router/filter/reset-reason.ts";
 import type { AsyncResult, ThreadLocalCluster, ThreadLocalClusters } from "../../../upstream/upstream.ts";
 import { type LuaCall, LuaError, luaType } from "../../lua/vm.ts";
-import { entriesOf } from "../../lua/wrappers/headers.ts";
 
 export interface HttpCall {
   readonly asynchronous: boolean;
@@ -107,7 +107,7 @@ function send(
   const began = performance.now();
   return cluster.httpClient.send(
     { headers, ...(body !== undefined && { body }) },
-    { timeoutMs, discardResponse: asynchronous, parentStreamInfo: parent, sendXff },
+    { timeoutMs: Math.min(timeoutMs, 0x7fff0000), discardResponse: asynchronous, parentStreamInfo: parent, sendXff },
     (result) => done(result, Math.round(performance.now() - began)),
   );
 }
@@ -132,7 +132,7 @@ export function pushAnswer(call: LuaCall, result: AsyncResult, ms: number, { ret
 }
 
 function collect(headers: ResponseHeaders, values: Record<string, string | string[]>, all: boolean): void {
-  const entries = entriesOf(headers);
+  const entries = fieldEntries(headers);
   for (let i = 0; i < entries.length; i += 2) {
     const name = entries[i];
     const before = values[name];

@@ -1,6 +1,6 @@
 /** headers() and trailers(): a header map for scripts. */
-import { isFieldName, safeFieldValue } from "../../../http/field-rules.ts";
-import { type HeaderMap, RequestHeaders, ResponseHeaders } from "../../../http/header-map.ts";
+import { appendField, dropField, fieldEntries, writeField } from "../../../http/field-writing.ts";
+import { type HeaderMap, ResponseHeaders } from "../../../http/header-map.ts";
 import { type LuaCall, LuaError, LuaObject } from "../vm.ts";
 import { luaClass } from "./define.ts";
 
@@ -36,7 +36,7 @@ export class HeadersIterator extends LuaObject {
   constructor(headers: LuaHeaders) {
     super(iteratorClass);
     this.headers = headers;
-    this.entries = entriesOf(headers.map);
+    this.entries = fieldEntries(headers.map);
   }
 }
 
@@ -55,63 +55,15 @@ function step(self: HeadersIterator, call: LuaCall): number {
   return 2;
 }
 
-/** Name, value, ... of all fields, pseudo-headers first. */
-export function entriesOf(map: HeaderMap): string[] {
-  const entries: string[] = [];
-  const add = (name: string, value: string | undefined): void => {
-    if (value !== undefined && value !== "") entries.push(name, value);
-  };
-  if (map instanceof RequestHeaders) {
-    add(":authority", map.authority);
-    add(":path", map.path);
-    add(":method", map.method);
-    add(":scheme", map.scheme);
-    add(":protocol", map.protocol);
-  } else if (map instanceof ResponseHeaders) add(":status", String(map.status));
-  entries.push(...map.list);
-  return entries;
-}
-
-const requestPseudo = new Set([":authority", ":path", ":method", ":scheme", ":protocol"]);
-
-/** Whether `name` can be set: other pseudo-headers have no place in a head. */
-function settable(map: HeaderMap, name: string): boolean {
-  if (name.charCodeAt(0) !== 58) return name !== "";
-  return map instanceof RequestHeaders ? requestPseudo.has(name) : map instanceof ResponseHeaders && name === ":status";
-}
-
-export function setField(map: HeaderMap, name: string, value: string): void {
-  if (!settable(map, name)) return;
-  if (map instanceof RequestHeaders) {
-    map.unchecked = true;
-    map.set(name, value);
-  } else if (name !== ":status") {
-    if (isFieldName(name)) map.set(name, safeFieldValue(value));
-  } else if (/^[1-9]\d\d$/.test(value)) map.set(name, value);
-  else throw new LuaError(":status must be a number of three digits");
-}
-
-export function addField(map: HeaderMap, name: string, value: string): void {
-  if (name.charCodeAt(0) === 58 || name === "host") setField(map, name, value);
-  else if (map instanceof RequestHeaders) {
-    map.unchecked = true;
-    if (name !== "") map.add(name, value);
-  } else if (isFieldName(name)) map.add(name, safeFieldValue(value));
-}
-
-/** Removing a pseudo-header leaves it empty; the router then refuses the request, or the status of a response stays. */
-function removeField(map: HeaderMap, name: string): void {
-  if (name === ":status") return;
-  if (map instanceof RequestHeaders) map.unchecked = true;
-  if (map instanceof RequestHeaders && name === "host") map.authority = undefined;
-  else map.remove(name);
+function setField(map: HeaderMap, name: string, value: string): void {
+  if (!writeField(map, name, value)) throw new LuaError(":status must be a number of three digits");
 }
 
 export const headersClass = luaClass<LuaHeaders>("N5Envoy10Extensions11HttpFilters3Lua16HeaderMapWrapperE", {
   add(self, call) {
     self.checkModifiable();
     const name = cString(keyOf(call));
-    addField(self.map, name, cString(call.string(3)));
+    if (!appendField(self.map, name, cString(call.string(3)))) throw new LuaError(":status must be a number of three digits");
     return 0;
   },
   get(self, call) {
@@ -128,7 +80,7 @@ export const headersClass = luaClass<LuaHeaders>("N5Envoy10Extensions11HttpFilte
   },
   remove(self, call) {
     self.checkModifiable();
-    removeField(self.map, cString(keyOf(call)));
+    dropField(self.map, cString(keyOf(call)));
     return 0;
   },
   replace(self, call) {
