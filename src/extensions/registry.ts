@@ -67,6 +67,34 @@ export const extensions: readonly ExtensionRow[] = [
     messages: ["envoy.extensions.filters.http.wasm.v3.Wasm"],
     load: () => import("./http_filters/wasm/config.ts"),
   },
+  // ---- HTTP filters for gRPC
+  {
+    name: "envoy.filters.http.grpc_stats",
+    category: "envoy.filters.http",
+    messages: ["envoy.extensions.filters.http.grpc_stats.v3.FilterConfig"],
+    load: () => import("./http_filters/grpc_stats/config.ts"),
+  },
+  {
+    name: "envoy.filters.http.grpc_web",
+    category: "envoy.filters.http",
+    messages: ["envoy.extensions.filters.http.grpc_web.v3.GrpcWeb"],
+    load: () => import("./http_filters/grpc_web/config.ts"),
+  },
+  {
+    name: "envoy.filters.http.grpc_http1_bridge",
+    category: "envoy.filters.http",
+    messages: ["envoy.extensions.filters.http.grpc_http1_bridge.v3.Config"],
+    load: () => import("./http_filters/grpc_http1_bridge/config.ts"),
+  },
+  {
+    name: "envoy.filters.http.grpc_http1_reverse_bridge",
+    category: "envoy.filters.http",
+    messages: [
+      "envoy.extensions.filters.http.grpc_http1_reverse_bridge.v3.FilterConfig",
+      "envoy.extensions.filters.http.grpc_http1_reverse_bridge.v3.FilterConfigPerRoute",
+    ],
+    load: () => import("./http_filters/grpc_http1_reverse_bridge/config.ts"),
+  },
   // ---- cluster specifiers
   {
     name: "envoy.router.cluster_specifier_plugin.lua",

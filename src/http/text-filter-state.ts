@@ -9,4 +9,7 @@ export class TextFilterState implements FilterStateObject {
   serializeAsString(): string {
     return this.value;
   }
+  serializeAsJson(): string {
+    return this.value;
+  }
 }

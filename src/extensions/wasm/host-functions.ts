@@ -406,6 +406,10 @@ export class GuestState {
   serializeAsString(): string {
     return this.value.toString("utf8");
   }
+  /** As google.protobuf.BytesValue. */
+  serializeAsJson(): string {
+    return this.value.toString("base64");
+  }
 }
 
 function bufferOf(vm: WasmVm, current: WasmContext, type: number) {
