@@ -75,9 +75,12 @@ export class FrameWriter {
   #dataAt = -1;
   #dataId = 0;
   #scheduled = false;
-  /** Frames written since all that was written had left; of them those that are answers to the peer's frames. */
+  /** Frames in the buffer, and of them those that are answers to the peer's frames. */
   #frames = 0;
   #controlFrames = 0;
+  /** The same of what the connection was given and has not all handed over. */
+  #unsentFrames = 0;
+  #unsentControlFrames = 0;
   /** Octets of everything that was written. */
   total = 0;
 
@@ -92,10 +95,10 @@ export class FrameWriter {
 
   /** Frames that the peer has not taken. */
   get outboundFrames(): number {
-    return this.#frames;
+    return this.#unsentFrames + this.#frames;
   }
   get outboundControlFrames(): number {
-    return this.#controlFrames;
+    return this.#unsentControlFrames + this.#controlFrames;
   }
   get waiting(): number {
     return this.#at;
@@ -239,8 +242,9 @@ export class FrameWriter {
     this.#buffer = undefined;
     this.#at = 0;
     this.#dataAt = -1;
+    // TLS tells late that it has handed over what it was given: looked at before more is put to it, too.
+    this.#count(connection.writeBuffered === 0);
     if (length <= smallOutput && connection.tls !== undefined) {
-      // TLS tells late that it has taken what it was given.
       connection.write(Buffer.from(buffer.subarray(0, length)));
       keep(buffer);
     } else {
@@ -248,10 +252,14 @@ export class FrameWriter {
       // Still being written from? Then it is not used again.
       if (connection.writeBuffered === 0) keep(buffer);
     }
-    if (connection.writeBuffered === 0) {
-      this.#frames = 0;
-      this.#controlFrames = 0;
-    }
+    if (connection.writeBuffered === 0) this.#count(true);
+  }
+
+  #count(isEmpty: boolean): void {
+    this.#unsentFrames = (isEmpty ? 0 : this.#unsentFrames) + this.#frames;
+    this.#unsentControlFrames = (isEmpty ? 0 : this.#unsentControlFrames) + this.#controlFrames;
+    this.#frames = 0;
+    this.#controlFrames = 0;
   }
 }
 

@@ -242,6 +242,21 @@ test("a peer that makes us answer and does not read is cut off", () => {
   }
 });
 
+test("what leaves between turns is no backlog, however late the connection says so (TLS)", () => {
+  const harness = new ServerHarness({ maxOutboundControlFrames: 50, maxOutboundFrames: 50 });
+  const { connection } = harness;
+  const write = connection.write.bind(connection);
+  connection.write = (data) => {
+    write(data);
+    connection.writeBuffered = 1;
+  };
+  for (let turn = 0; turn < 10; turn++) {
+    connection.writeBuffered = 0;
+    harness.receive(...new Array(20).fill(frame(frameType.ping, 0, 0, Buffer.alloc(8))));
+  }
+  assert.equal(connection.closedAs, undefined);
+});
+
 test("resets faster than stream_reset_rate, past stream_reset_burst, end the connection", () => {
   const harness = new ServerHarness({ resetBurst: 3, resetRate: 1 });
   const pair = (id: number): Buffer[] => [harness.peer.headers(id, get), word(frameType.rstStream, id, 8)];
