@@ -72,9 +72,8 @@ export class H2ClientConnection extends H2Connection implements ClientConnection
       return;
     }
     if (stream.remoteEnded) throw protocolError("HEADERS: stream in half-closed(remote)", errorCode.streamClosed);
-    const { collector, settings } = this;
+    const { collector } = this;
     const isTrailers = stream.responded;
-    if (isTrailers) settings.stats.trailers.inc();
     decode(isTrailers ? "trailers" : "response");
     const { status } = collector;
     const interim = !isTrailers && status > 0 && status < 200;
@@ -101,7 +100,9 @@ export class H2ClientConnection extends H2Connection implements ClientConnection
       return;
     }
     stream.responded = true;
-    if (collector.contentLength >= 0 && !stream.isTunnel && !stream.isHead && status !== 204 && status !== 304) {
+    stream.mayReceiveData = true;
+    if (stream.isHead || status === 204 || status === 304) stream.expectedContent = 0;
+    else if (collector.contentLength >= 0 && !stream.isTunnel) {
       if (!endStream) stream.expectedContent = collector.contentLength;
       else if (collector.contentLength > 0) {
         collector.problem = details.messaging;
@@ -169,7 +170,7 @@ export class H2ClientConnection extends H2Connection implements ClientConnection
       case "protocol_error":
         return errorCode.protocolError;
       default:
-        return errorCode.cancel;
+        return errorCode.internalError;
     }
   }
 }
@@ -187,6 +188,7 @@ export class H2ClientStream extends H2Stream implements RequestEncoder {
   constructor(codec: H2ClientConnection, decoder: ResponseDecoder) {
     super(codec);
     this.decoder = decoder;
+    this.mayReceiveData = false;
   }
 
   encodeHeaders(headers: RequestHeaders, endStream: boolean): void {

@@ -271,6 +271,7 @@ export abstract class H2Connection {
     }
     if (stream.remoteEnded)
       throw new ConnectionError(errorCode.streamClosed, "DATA: stream in half-closed(remote)", "codec_error:The_user_callback_function_failed");
+    if (!stream.mayReceiveData) throw protocolError("DATA: stream not opened");
     stream.meter.wireBytesReceived += length + frameHeadBytes;
     stream.receiveWindow -= length;
     if (stream.receiveWindow < 0) {
@@ -508,7 +509,10 @@ export abstract class H2Connection {
 
   protected onPeerReset(stream: H2Stream, code: number): void {
     if (code === errorCode.refusedStream) stream.tellReset("remote_refused_stream_reset", details.remoteRefuse);
-    else stream.tellReset(code === errorCode.connectError ? "connect_error" : "remote_reset", details.remoteReset);
+    else {
+      const reason = code === errorCode.connectError ? "connect_error" : code === errorCode.protocolError ? "protocol_error" : "remote_reset";
+      stream.tellReset(reason, details.remoteReset);
+    }
   }
 
   /** stream_reset_burst and stream_reset_rate. */
@@ -826,6 +830,11 @@ export abstract class H2Connection {
     if (this.#isServer) this.#lastTaken = this.lastId;
     this.writer.goAway(this.#isServer ? this.lastId : 0, errorCode.noError);
     this.settings.stats.goaway_sent.inc();
+  }
+
+  /** The stream whose header block is coming in, 0: none. */
+  protected get blockId(): number {
+    return this.#blockId;
   }
 
   /** The peer broke the protocol: GOAWAY, every stream ends, the connection is closed by whoever owns it. */

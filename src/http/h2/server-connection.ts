@@ -137,6 +137,17 @@ export class H2ServerConnection extends H2Connection implements ServerConnection
     }
   }
 
+  override fail(error: ConnectionError): void {
+    // A request whose head was still coming in ends with the connection: it is counted and logged as any other.
+    const id = this.blockId;
+    if (!this.dead && id > this.lastId && (id & 1) === 1) {
+      const stream = new H2ServerStream(this);
+      this.addStream(stream, id);
+      stream.decoder = this.#callbacks.newStream(stream);
+    }
+    super.fail(error);
+  }
+
   /** A client has nothing more to say once it has closed its side, and cannot give us window either. */
   onHalfClose(): void {
     this.onConnectionEnd();

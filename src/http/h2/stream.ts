@@ -16,6 +16,8 @@ export abstract class H2Stream implements Stream {
   /** Out of the connection's table: nothing is sent or received any more. */
   closed = false;
   headersSent = false;
+  /** The peer's head has come. */
+  mayReceiveData = true;
   /** Octets that the peer still takes. */
   sendWindow: number;
   /** Octets that the peer may still send, and those that were taken but not yet given back to it. */

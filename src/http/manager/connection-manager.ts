@@ -243,6 +243,8 @@ export class ConnectionManager implements NetworkFilter, H2ServerCallbacks, Conn
     }
     if (this.multiplexes) {
       // Connections end by GOAWAY; a response leaves its request's rest behind without harm.
+      // As Envoy has it: an upgrade that is refused drains the connection, as its client may have sent on.
+      if (isUpgrade && headers.status !== 101 && stream.requestHeaders?.method !== "CONNECT" && this.#drain === "no") this.#startDrain();
       if (!stream.requestComplete && !isUpgrade) settings.stats.downstream_rq_response_before_rq_complete.inc();
       return;
     }
