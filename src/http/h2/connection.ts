@@ -145,14 +145,15 @@ export abstract class H2Connection {
   protected abstract onPeerGoAway(lastId: number, code: number): void;
   protected abstract onPeerSettings(): void;
   /** The connection cannot go on: streams have been told. */
-  protected abstract onBroken(details: string, isProtocolError: boolean): void;
+  protected abstract onBroken(details: string, isProtocolError: boolean, hadStreams: boolean): void;
   /** A stream has left. */
   protected abstract onStreamGone(stream: H2Stream): void;
   /** The peer does not answer pings. */
   protected abstract onPingTimeout(): void;
 
+  /** A head that no stream has been begun for yet. */
   get readingHead(): boolean {
-    return this.#blockId !== 0;
+    return this.#blockId > this.lastId;
   }
 
   wantsToWrite(): boolean {
@@ -171,7 +172,8 @@ export abstract class H2Connection {
       this.#read(data);
       if (!this.dead) this.#checkOutbound();
     } catch (error) {
-      if (error instanceof HpackError) this.fail(new ConnectionError(errorCode.compressionError, error.message, "codec_error:Header_compression_error"));
+      if (error instanceof HpackError)
+        this.fail(new ConnectionError(errorCode.compressionError, error.message, "codec_error:The_user_callback_function_failed"));
       else if (error instanceof ConnectionError) this.fail(error);
       else throw error;
     }
@@ -522,7 +524,7 @@ export abstract class H2Connection {
     const now = timers.clock.now();
     this.#resetTokens = Math.min(resetBurst, this.#resetTokens + ((now - this.#resetRefillMs) / 1000) * resetRate);
     this.#resetRefillMs = now;
-    if (this.#resetTokens < 1) throw protocolError("too many streams were reset", errorCode.enhanceYourCalm);
+    if (this.#resetTokens < 1) throw protocolError("too many streams were reset", errorCode.internalError);
     this.#resetTokens--;
   }
 
@@ -821,7 +823,6 @@ export abstract class H2Connection {
   shutdownNotice(): void {
     if (this.dead || this.goAwaySent) return;
     this.writer.goAway(maxWindow, errorCode.noError);
-    this.settings.stats.goaway_sent.inc();
   }
 
   goAway(): void {
@@ -842,8 +843,9 @@ export abstract class H2Connection {
     if (this.dead) return;
     this.writer.goAway(this.#isServer ? this.lastId : 0, error.code, error.message);
     this.writer.flush();
+    const hadStreams = this.streams.size > 0;
     this.#die("protocol_error", error.details);
-    this.onBroken(error.details, !(error instanceof FloodError));
+    this.onBroken(error.details, !(error instanceof FloodError), hadStreams);
   }
 
   #die(reason: StreamResetReason, why: string): void {

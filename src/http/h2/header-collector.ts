@@ -1,5 +1,5 @@
 /** The fields of one header block, checked as they come (RFC 9113 8): what a codec makes a head or trailers of. */
-import type { FieldSink } from "./hpack/decoder.ts";
+import { type FieldSink, HpackError } from "./hpack/decoder.ts";
 import { type NameKind, nameKind } from "./hpack/fields.ts";
 import type { H2Settings } from "./settings.ts";
 
@@ -70,7 +70,8 @@ export class HeaderCollector implements FieldSink {
     const bytes = name.length + value.length;
     this.bytes += bytes;
     if (++this.count > settings.maxHeaderCount) this.overflow ||= details.tooMany;
-    if (this.bytes > settings.maxHeadBytes || (settings.maxFieldBytes > 0 && bytes > settings.maxFieldBytes)) this.overflow ||= details.tooLarge;
+    if (this.bytes > settings.maxHeadBytes) this.overflow ||= details.tooLarge;
+    if (settings.maxFieldBytes > 0 && bytes > settings.maxFieldBytes) throw new HpackError("a field over max_header_field_size_kb");
     // A block that is refused is read to its end for the sake of the tables, and nothing of it is kept.
     if (this.overflow !== "" || this.problem !== "") return;
     if (!validValue || (settings.refusesObsText && hasObsText(value))) {
@@ -196,9 +197,10 @@ function isPath(value: string): boolean {
 }
 
 const authorityCharacters = new Uint8Array(256);
-for (const character of "!$%&'()*+,-.0123456789:;=@ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~") authorityCharacters[character.charCodeAt(0)] = 1;
+for (const character of "!$%&'()*+,-.0123456789:;=ABCDEFGHIJKLMNOPQRSTUVWXYZ[]_abcdefghijklmnopqrstuvwxyz~") authorityCharacters[character.charCodeAt(0)] = 1;
 
 function isAuthority(value: string): boolean {
+  if (value === "") return false;
   for (let i = 0; i < value.length; i++) if (authorityCharacters[value.charCodeAt(i)] === 0) return false;
   return true;
 }

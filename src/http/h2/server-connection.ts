@@ -10,7 +10,7 @@ import { H2Stream } from "./stream.ts";
 
 export interface H2ServerCallbacks extends ServerConnectionCallbacks {
   /** The connection cannot go on: close it. `isProtocolError`: the client broke the protocol, rather than flooding us. */
-  onConnectionError(details: string, isProtocolError: boolean): void;
+  onConnectionError(details: string, isProtocolError: boolean, hadStreams: boolean): void;
 }
 
 export class H2ServerConnection extends H2Connection implements ServerConnection {
@@ -76,8 +76,7 @@ export class H2ServerConnection extends H2Connection implements ServerConnection
   }
 
   #onTrailers(stream: H2ServerStream, endStream: boolean, decode: (kind: BlockKind) => void, frameBytes: number): void {
-    if (stream.remoteEnded)
-      throw new ConnectionError(errorCode.streamClosed, "HEADERS: stream in half-closed(remote)", "codec_error:The_user_callback_function_failed");
+    if (stream.remoteEnded) throw new ConnectionError(errorCode.streamClosed, "HEADERS: stream in half-closed(remote)", "http2.unknown.nghttp2.error");
     const { settings, collector } = this;
     settings.stats.trailers.inc();
     decode("trailers");
@@ -115,8 +114,8 @@ export class H2ServerConnection extends H2Connection implements ServerConnection
     this.#callbacks.onGoAway();
   }
   protected onPeerSettings(): void {}
-  protected onBroken(why: string, isProtocolError: boolean): void {
-    this.#callbacks.onConnectionError(why, isProtocolError);
+  protected onBroken(why: string, isProtocolError: boolean, hadStreams: boolean): void {
+    this.#callbacks.onConnectionError(why, isProtocolError, hadStreams);
   }
   protected onStreamGone(): void {}
   protected onPingTimeout(): void {
@@ -139,12 +138,7 @@ export class H2ServerConnection extends H2Connection implements ServerConnection
 
   override fail(error: ConnectionError): void {
     // A request whose head was still coming in ends with the connection: it is counted and logged as any other.
-    const id = this.blockId;
-    if (!this.dead && id > this.lastId && (id & 1) === 1) {
-      const stream = new H2ServerStream(this);
-      this.addStream(stream, id);
-      stream.decoder = this.#callbacks.newStream(stream);
-    }
+    if (!this.dead && this.readingHead) this.#beginUnread();
     super.fail(error);
   }
 
@@ -155,7 +149,18 @@ export class H2ServerConnection extends H2Connection implements ServerConnection
 
   /** The head of a request takes too long. */
   refuseHead(): void {
-    this.fail(new ConnectionError(errorCode.enhanceYourCalm, "request header timeout", "request_header_timeout"));
+    if (this.dead || !this.readingHead) return;
+    this.#beginUnread()?.sendLocalReply(408, "request header timeout", "request_header_timeout");
+  }
+
+  /** A stream for a head that has not come in; its rest is passed over. */
+  #beginUnread(): RequestDecoder | undefined {
+    const id = this.blockId;
+    if ((id & 1) === 0 || id > this.lastTaken) return undefined;
+    const stream = new H2ServerStream(this);
+    this.addStream(stream, id);
+    stream.decoder = this.#callbacks.newStream(stream);
+    return stream.decoder;
   }
 }
 

@@ -158,8 +158,12 @@ export class ConnectionManager implements NetworkFilter, H2ServerCallbacks, Conn
 
   onGoAway(): void {}
 
-  onConnectionError(details: string, isProtocolError: boolean): void {
+  onConnectionError(details: string, isProtocolError: boolean, hadStreams: boolean): void {
     if (isProtocolError) this.onProtocolError();
+    if (hadStreams) {
+      this.settings.stats.downstream_cx_destroy_local_active_rq.inc();
+      this.settings.stats.downstream_cx_destroy_active_rq.inc();
+    }
     this.#close("flush_and_delay", details);
   }
 
@@ -172,9 +176,9 @@ export class ConnectionManager implements NetworkFilter, H2ServerCallbacks, Conn
     stats.downstream_rq_active.inc();
     this.#streams.add(stream);
     this.#requests++;
-    if (maxRequestsPerConnection > 0 && this.#requests >= maxRequestsPerConnection && this.#drain === "no") {
+    if (maxRequestsPerConnection > 0 && this.#requests >= maxRequestsPerConnection && (this.#drain === "no" || this.multiplexes)) {
       stats.downstream_cx_max_requests_reached.inc();
-      this.#startDrain();
+      if (this.#drain === "no") this.#startDrain();
     }
     return stream;
   }

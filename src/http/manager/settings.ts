@@ -122,6 +122,13 @@ export function compileManager(message: HttpConnectionManager, context: CompileC
   const h1 = message.httpProtocolOptions;
   const filters = compileFilters(message.httpFilters, context, statPrefix);
   const accessLog = compileAccessLogs(message.accessLog, context);
+  const fieldKb = message.http2ProtocolOptions?.maxHeaderFieldSizeKb;
+  if (fieldKb !== undefined && fieldKb > (message.maxRequestHeadersKb ?? 60))
+    context.report(message.http2ProtocolOptions as object, "max_header_field_size_kb", {
+      code: "OR3013",
+      text: "max_header_field_size_kb must not exceed max_request_headers_kb",
+      hint: "raise max_request_headers_kb, or lower this",
+    });
   if (message.codecType === 3)
     context.report(message, "codec_type", {
       code: "OR4003",
