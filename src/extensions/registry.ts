@@ -95,6 +95,12 @@ export const extensions: readonly ExtensionRow[] = [
     ],
     load: () => import("./http_filters/grpc_http1_reverse_bridge/config.ts"),
   },
+  {
+    name: "envoy.filters.http.ext_proc",
+    category: "envoy.filters.http",
+    messages: ["envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor", "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute"],
+    load: () => import("./http_filters/ext_proc/config.ts"),
+  },
   // ---- cluster specifiers
   {
     name: "envoy.router.cluster_specifier_plugin.lua",

@@ -64,10 +64,14 @@ export interface StreamFilterCallbacks {
 export interface DecoderFilterCallbacks extends StreamFilterCallbacks {
   /** Goes on after a stop, from the filter behind this one, with what was held and buffered. */
   continueDecoding(): void;
+  /** Passes only the head on, with more to come: this filter hands the rest on itself (`injectDecodedData`), and keeps the trailers until `continueDecoding`. */
+  continueDecodingHead(): void;
   /** Answers the request now. Filters before this one (and itself) see the reply on the encode path. */
   sendLocalReply(reply: LocalReply): void;
   /** What this filter has had buffered, as one buffer; undefined when nothing was. */
   decodingBuffer(): Buffer | undefined;
+  /** Takes the buffered body away: this filter hands it on itself. */
+  takeDecodingBuffer(): Buffer | undefined;
   /** Replaces the buffered body (before continuing). */
   setDecodingBuffer(data: Buffer): void;
   /** Puts data behind what is buffered. Over the limit: 413, or with `streaming` the peer is paused. From decodeTrailers it is handed on at once. */
@@ -105,6 +109,9 @@ export interface DownstreamWatermarkCallbacks {
 
 export interface EncoderFilterCallbacks extends StreamFilterCallbacks {
   continueEncoding(): void;
+  /** As `continueDecodingHead`. */
+  continueEncodingHead(): void;
+  takeEncodingBuffer(): Buffer | undefined;
   encodingBuffer(): Buffer | undefined;
   setEncodingBuffer(data: Buffer): void;
   addEncodedData(data: Buffer, streaming: boolean): void;

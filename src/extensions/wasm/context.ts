@@ -1,8 +1,8 @@
 /** What a module is told about and may ask of: its root, and each stream. Host functions act on the context that is in effect. */
 import { getLogger, type Logger } from "../../log/log.ts";
 import type { Timer } from "../../net/timer-wheel.ts";
+import type { PropertySource } from "../attributes.ts";
 import type { WasmPlugin } from "./plugin.ts";
-import type { PropertySource } from "./properties.ts";
 import type { WasmVm } from "./vm.ts";
 
 export const log: Logger = getLogger("wasm");

@@ -1,9 +1,10 @@
 /** The functions of "env" that modules call, of all ABI versions. Arguments are the guest's: every pointer is checked, every failure is a status. */
+
+import { readProperty } from "../attributes.ts";
 import { bufferType, decodePairs, encodePairs, mapType, metricType, status, streamType } from "./abi.ts";
 import { type FieldMap, RootContext, type WasmContext } from "./context.ts";
 import { foreignFunctions } from "./foreign.ts";
 import { MemoryError } from "./guest-memory.ts";
-import { readProperty } from "./properties.ts";
 import { dequeue, enqueue, getShared, registerQueue, resolveQueue, setShared } from "./shared-data.ts";
 import type { WasmVm } from "./vm.ts";
 import { GuestExit, wallNanoseconds } from "./wasi.ts";

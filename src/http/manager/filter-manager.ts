@@ -194,6 +194,17 @@ export abstract class FilterManager {
     if (this.requestTrailers !== undefined && this.requestComplete) this.decodeTrailersFrom(from, this.requestTrailers);
   }
 
+  continueDecodingHead(slot: FilterSlot): void {
+    if (this.destroyed || this.decodeAborted || slot.decodeHeadersPassed) return;
+    slot.decodeHeadersPassed = true;
+    this.decodeHeadersFrom(slot.index + 1, this.requestHeaders as RequestHeaders, false);
+  }
+  takeDecoded(): Buffer | undefined {
+    const data = this.decoded.take();
+    this.#relieveDecoded();
+    return data;
+  }
+
   addDecodedData(slot: FilterSlot, data: Buffer, streaming: boolean): void {
     if (slot.decodeCall === "trailers") {
       // The end is already at this filter: data goes on before the trailers.
@@ -394,6 +405,17 @@ export abstract class FilterManager {
     }
     if (this.destroyed || this.encodeAborted) return;
     if (this.responseTrailers !== undefined && this.responseComplete) this.encodeTrailersFrom(from, this.responseTrailers);
+  }
+
+  continueEncodingHead(slot: FilterSlot): void {
+    if (this.destroyed || this.encodeAborted || slot.encodeHeadersPassed) return;
+    slot.encodeHeadersPassed = true;
+    this.encodeHeadersFrom(slot.index - 1, this.responseHeaders as ResponseHeaders, false);
+  }
+  takeEncoded(): Buffer | undefined {
+    const data = this.encoded.take();
+    this.#relieveEncoded();
+    return data;
   }
 
   addEncodedData(slot: FilterSlot, data: Buffer, streaming: boolean): void {

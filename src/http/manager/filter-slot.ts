@@ -89,6 +89,12 @@ export class FilterSlot implements DecoderFilterCallbacks, EncoderFilterCallback
   continueDecoding(): void {
     this.manager.continueDecoding(this);
   }
+  continueDecodingHead(): void {
+    this.manager.continueDecodingHead(this);
+  }
+  takeDecodingBuffer(): Buffer | undefined {
+    return this.manager.takeDecoded();
+  }
   decodingBuffer(): Buffer | undefined {
     return this.manager.decoded.peek();
   }
@@ -151,6 +157,12 @@ export class FilterSlot implements DecoderFilterCallbacks, EncoderFilterCallback
 
   continueEncoding(): void {
     this.manager.continueEncoding(this);
+  }
+  continueEncodingHead(): void {
+    this.manager.continueEncodingHead(this);
+  }
+  takeEncodingBuffer(): Buffer | undefined {
+    return this.manager.takeEncoded();
   }
   encodingBuffer(): Buffer | undefined {
     return this.manager.encoded.peek();

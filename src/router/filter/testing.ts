@@ -424,6 +424,8 @@ export class RouterHarness {
           self.filter.onDestroy();
         } else self.localReply = reply;
       },
+      continueDecodingHead(): void {},
+      takeDecodingBuffer: () => undefined,
       decodingBuffer: () => self.#decodingBuffer,
       setDecodingBuffer(data: Buffer): void {
         self.#decodingBuffer = data;

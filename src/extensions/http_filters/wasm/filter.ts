@@ -10,11 +10,11 @@ import type {
   HttpFilter,
 } from "../../../http/filter.ts";
 import type { RequestHeaders, ResponseHeaders, Trailers } from "../../../http/header-map.ts";
+import type { PropertySource } from "../../attributes.ts";
 import { bufferType, mapType, streamType } from "../../wasm/abi.ts";
 import { type FieldMap, type GuestBuffer, WasmContext } from "../../wasm/context.ts";
 import { HeadFields } from "../../wasm/fields.ts";
 import type { Running, WasmPlugin } from "../../wasm/plugin.ts";
-import type { PropertySource } from "../../wasm/properties.ts";
 
 const nothing = Buffer.alloc(0);
 /** What modules answer: 1 stops in all versions; the others since 0.2.0. */

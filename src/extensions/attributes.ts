@@ -1,14 +1,22 @@
-/** proxy_get_property: attributes of stream, connection and configuration, by Envoy's paths, in the form that modules read. */
-import type { JsonObject } from "../../config/message.ts";
-import { certificateField, subjectAltNames } from "../../formatter/operators/certificates.ts";
-import type { RequestHeaders, ResponseHeaders, Trailers } from "../../http/header-map.ts";
-import type { FilterStateObject, StreamInfo } from "../../http/stream-info.ts";
-import type { Address, TlsInfo } from "../../net/connection.ts";
-import { encodePairs } from "./abi.ts";
-import type { WasmPlugin } from "./plugin.ts";
+/** Attributes of stream, connection and configuration, by Envoy's paths: as WebAssembly modules read them, and as JSON. https://www.envoyproxy.io/docs/envoy/latest/intro/arch_overview/advanced/attributes */
+import type { JsonObject, JsonValue } from "../config/message.ts";
+import { certificateField, subjectAltNames } from "../formatter/operators/certificates.ts";
+import type { RequestHeaders, ResponseHeaders, Trailers } from "../http/header-map.ts";
+import type { FilterStateObject, StreamInfo } from "../http/stream-info.ts";
+import type { Address, TlsInfo } from "../net/connection.ts";
+import { encodePairs } from "./wasm/abi.ts";
+
+/** What modules are told of themselves. */
+export interface PluginFacts {
+  readonly name: string;
+  readonly rootId: string;
+  readonly vmId: string;
+  readonly node: { readonly id: string; readonly cluster: string; readonly zone: string };
+  readonly direction: number;
+}
 
 export interface PropertySource {
-  readonly plugin: WasmPlugin;
+  readonly plugin?: PluginFacts | undefined;
   readonly info?: StreamInfo | undefined;
   readonly requestHeaders?: RequestHeaders | undefined;
   readonly responseHeaders?: ResponseHeaders | undefined;
@@ -62,6 +70,39 @@ export function readProperty(source: PropertySource, path: readonly string[]): B
   return serialize(value);
 }
 
+/** Those of the paths ("request.path") that there are, as google.protobuf.Struct holds them. */
+export function attributeJson(source: PropertySource, paths: readonly string[]): JsonObject {
+  const found: JsonObject = {};
+  for (const path of paths) {
+    const parts = path.split(".");
+    let value: Value = top(source, parts[0]);
+    for (let i = 1; i < parts.length && value !== undefined && value !== null; i++) value = step(value, parts[i]);
+    const json = toJson(value, path);
+    if (json !== undefined) found[path] = json;
+  }
+  return found;
+}
+
+function toJson(value: Value, path: string): JsonValue | undefined {
+  if (value === undefined || value === null || typeof value === "function") return undefined;
+  if (value instanceof Bytes) return Buffer.from(value.text, "latin1").toString("utf8");
+  if (value instanceof Whole) return value.value;
+  if (value instanceof Nanoseconds) {
+    if (path.endsWith(".time"))
+      return new Date(Number(value.value / 1_000_000n)).toISOString().replace(/Z$/, `${String((value.value / 1000n) % 1000n).padStart(3, "0")}+00:00`);
+    return `${Number(value.value) / 1e9}s`;
+  }
+  if (value instanceof Map) {
+    const object: JsonObject = {};
+    for (const [key, item] of value) {
+      const json = toJson(item, "");
+      if (json !== undefined) object[key] = json;
+    }
+    return object;
+  }
+  return value as JsonValue;
+}
+
 function step(value: Value, key: string): Value {
   if (typeof value === "function") return value(key);
   if (value instanceof Map) return value.get(key);
@@ -109,19 +150,20 @@ function top(source: PropertySource, name: string): Value {
   const { plugin, info } = source;
   switch (name) {
     case "plugin_name":
-      return plugin.name;
+      return plugin?.name;
     case "plugin_root_id":
-      return plugin.rootId;
+      return plugin?.rootId;
     case "plugin_vm_id":
-      return plugin.vmId;
+      return plugin?.vmId;
     case "node":
+      if (plugin === undefined) return undefined;
       return new Map<string, Value>([
         ["id", plugin.node.id],
         ["cluster", plugin.node.cluster],
         ["locality", new Map<string, Value>([["zone", plugin.node.zone]])],
       ]);
     case "listener_direction":
-      return whole(plugin.direction);
+      return whole(plugin?.direction);
     case "listener_metadata":
       return metadata((info?.listenerMetadata as Record<string, JsonObject> | undefined) ?? {});
   }
@@ -361,10 +403,11 @@ function xds(key: string, info: StreamInfo, { plugin }: PropertySource): Value {
     case "listener_name":
       return info.listenerName;
     case "listener_direction":
-      return whole(plugin.direction);
+      return whole(plugin?.direction);
     case "listener_metadata":
       return metadata((info.listenerMetadata as Record<string, JsonObject> | undefined) ?? {});
     case "node":
+      if (plugin === undefined) return undefined;
       return new Map<string, Value>([
         ["id", plugin.node.id],
         ["cluster", plugin.node.cluster],
