@@ -68,8 +68,6 @@ const mebi = 1024 * 1024;
 
 /** Points of Envoy's at places that this proxy does not have. */
 const absentPoints: readonly string[] = [
-  "envoy.load_shed_points.http2_server_go_away_on_dispatch",
-  "envoy.load_shed_points.http2_server_go_away_and_close_on_dispatch",
   "envoy.load_shed_points.http3_server_go_away_on_dispatch",
   "envoy.load_shed_points.http3_server_go_away_and_close_on_dispatch",
 ];

@@ -15,6 +15,8 @@ export const pointNames = [
   "envoy.load_shed_points.http_connection_manager_decode_headers",
   "envoy.load_shed_points.hcm_ondata_creating_codec",
   "envoy.load_shed_points.http1_server_abort_dispatch",
+  "envoy.load_shed_points.http2_server_go_away_on_dispatch",
+  "envoy.load_shed_points.http2_server_go_away_and_close_on_dispatch",
   "envoy.load_shed_points.http_downstream_filter_check",
   "envoy.load_shed_points.connection_pool_new_connection",
 ] as const;

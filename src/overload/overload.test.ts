@@ -213,8 +213,8 @@ test("what Envoy refuses is refused", () => {
       "name: Duplicate loadshed point envoy.load_shed_points.tcp_listener_accept",
     ],
     [
-      { loadshed_points: [point("http2_server_go_away_on_dispatch", threshold(0.5))] },
-      "name: load shed point envoy.load_shed_points.http2_server_go_away_on_dispatch is not supported",
+      { loadshed_points: [point("http3_server_go_away_on_dispatch", threshold(0.5))] },
+      "name: load shed point envoy.load_shed_points.http3_server_go_away_on_dispatch is not supported",
     ],
     [
       { resource_monitors: [connections], loadshed_points: [point("tcp_listener_accept", threshold(0.5, "cx"))] },

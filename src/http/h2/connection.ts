@@ -28,6 +28,14 @@ type Ended = (typeof ended)[keyof typeof ended];
 /** So many ended streams are remembered. */
 const remembered = 128;
 
+/** All streams together may have so many times what one may have waiting before each that adds to it is paused. */
+const sharedBufferFactor = 4;
+/**
+ * PING and SETTINGS that a peer may send beyond what its traffic explains: so many at once are max_outbound_control_frames, so many more each second. Envoy counts answers
+ * that wait only; who reads them as fast as they come could have a worker do nothing else.
+ */
+const controlFramesPerSecond = 100;
+
 /** Table of the encoder, octets, however much the peer allows. */
 const encoderTableBytes = 4096;
 
@@ -42,6 +50,9 @@ export abstract class H2Connection {
   readonly #isServer: boolean;
   /** What a stream may have waiting before its source is paused, octets. */
   readonly streamBufferLimit: number;
+
+  /** Octets that wait in all streams. */
+  #queuedBytes = 0;
 
   /** Nothing is read or written any more. */
   dead = false;
@@ -79,6 +90,8 @@ export abstract class H2Connection {
   #payloadFill = 0;
   #padding = 0;
   #dataStream: H2Stream | undefined = undefined;
+  /** DATA and HEADERS frames read since control frames were last accounted for. */
+  #traffic = 0;
   #settingsSeen = false;
   /** The stream whose header block goes on in CONTINUATION frames; 0: none. */
   #blockId = 0;
@@ -91,6 +104,8 @@ export abstract class H2Connection {
   #priorityFrames = 0;
   #windowUpdates = 0;
   dataFramesSent = 0;
+  #controlTokens: number;
+  #controlRefillMs = 0;
   #resetTokens: number;
   #resetRefillMs = 0;
 
@@ -114,6 +129,7 @@ export abstract class H2Connection {
     this.#receiveWindow = this.#windowSize;
     this.#prefaceLeft = isServer ? preface.length : 0;
     this.#resetTokens = settings.resetBurst;
+    this.#controlTokens = settings.maxOutboundControlFrames;
     this.streamBufferLimit = bufferLimit > 0 ? Math.min(bufferLimit, settings.initialStreamWindowSize) : settings.initialStreamWindowSize;
     this.#begin();
   }
@@ -162,6 +178,16 @@ export abstract class H2Connection {
 
   flush(): void {
     this.writer.flush();
+  }
+
+  /** Streams together have more waiting than is good. */
+  get holdsMuch(): boolean {
+    return this.#queuedBytes > this.streamBufferLimit * sharedBufferFactor;
+  }
+  /** @internal */
+  addQueued(octets: number): void {
+    this.#queuedBytes += octets;
+    this.settings.stats.pending_send_bytes.add(octets);
   }
 
   // ---- bytes in --------------------------------------------------------------------------------------------------------------
@@ -251,6 +277,7 @@ export abstract class H2Connection {
     }
     if (this.#blockId !== 0 ? type !== frameType.continuation || this.#id !== this.#blockId : type === frameType.continuation)
       throw protocolError("a header block is not continued as it must be");
+    if (type <= frameType.headers) this.#traffic++;
     if (type === frameType.data) this.#onDataHead(length);
   }
 
@@ -411,7 +438,10 @@ export abstract class H2Connection {
         if (id !== 0) throw protocolError("PING on a stream");
         if (to - from !== 8) throw protocolError("PING of another size than 8", errorCode.frameSizeError);
         if ((this.#flags & flag.ack) !== 0) this.#onPong();
-        else this.writer.ping(true, bytes, from);
+        else {
+          this.#countControl();
+          this.writer.ping(true, bytes, from);
+        }
         this.#checkOutbound();
         return;
       case frameType.goAway:
@@ -537,6 +567,7 @@ export abstract class H2Connection {
     }
     if (length % 6 !== 0) throw protocolError("SETTINGS cut off", errorCode.frameSizeError);
     for (let at = from; at < to; at += 6) this.#onSetting(bytes.readUInt16BE(at), bytes.readUInt32BE(at + 2));
+    this.#countControl();
     this.writer.settingsAck();
     this.#checkOutbound();
     this.onPeerSettings();
@@ -619,6 +650,18 @@ export abstract class H2Connection {
     if (++this.#emptyFrames <= this.settings.maxConsecutiveEmptyFrames) return;
     if (stream !== undefined) stream.responseDetails = details.emptyFrames;
     throw this.#flood("inbound_empty_frames_flood", "Too many consecutive frames with an empty payload", details.emptyFrames);
+  }
+
+  #countControl(): void {
+    if (--this.#controlTokens >= 0) return;
+    const { maxOutboundControlFrames, timers } = this.settings;
+    const now = timers.clock.now();
+    // What streams there were since, and the time that has passed, stand for as many frames again.
+    const earned = Math.floor(((now - this.#controlRefillMs) / 1000) * controlFramesPerSecond) + this.#traffic;
+    this.#controlRefillMs = now;
+    this.#traffic = 0;
+    this.#controlTokens = Math.min(maxOutboundControlFrames, earned) - 1;
+    if (this.#controlTokens < 0) throw this.#flood("outbound_control_flood", "Too many control frames.");
   }
 
   #checkOutbound(): void {

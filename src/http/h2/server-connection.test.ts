@@ -237,9 +237,39 @@ test("a peer that makes us answer and does not read is cut off", () => {
     harness.receive(...new Array(60).fill(one));
     assert.equal(harness.settings.stats.outbound_control_flood.value, 1);
     const reads = new ServerHarness({ maxOutboundControlFrames: 50 });
-    reads.receive(...new Array(60).fill(one));
+    reads.receive(...new Array(45).fill(one));
     assert.equal(reads.connection.closedAs, undefined);
   }
+});
+
+test("control frames beyond what time and traffic explain are a flood, also of one who reads", () => {
+  const ping = frame(frameType.ping, 0, 0, Buffer.alloc(8));
+  const harness = new ServerHarness({ maxOutboundControlFrames: 50 });
+  for (let second = 0; second < 20; second++) {
+    harness.receive(...new Array(40).fill(ping));
+    harness.pass(1000);
+  }
+  harness.receive(harness.peer.headers(1, post, false));
+  for (let i = 0; i < 20; i++) harness.receive(...new Array(30).fill(data(1, "x")), ...new Array(30).fill(ping));
+  assert.equal(harness.connection.closedAs, undefined);
+  harness.receive(...new Array(150).fill(ping));
+  assert.equal(harness.settings.stats.outbound_control_flood.value, 1);
+});
+
+test("many streams share what may wait", () => {
+  const harness = new ServerHarness({}, 1000);
+  harness.receive(settingsFrame(4, 0));
+  for (let i = 0; i < 20; i++) {
+    harness.receive(harness.peer.headers(1 + 2 * i, post, false));
+    const stream = harness.streams[i];
+    stream.encoder.encodeHeaders(new ResponseHeaders(200), false);
+    while (stream.paused === 0) stream.encoder.encodeData(Buffer.alloc(400), false);
+  }
+  const waiting = harness.settings.stats.pending_send_bytes.value;
+  assert.ok(waiting < 4000 + 1200 + 20 * 400, `${waiting} octets`);
+  harness.receive(settingsFrame(4, 60_000), word(frameType.windowUpdate, 0, 100_000));
+  assert.equal(harness.settings.stats.pending_send_bytes.value, 0);
+  assert.deepEqual(new Set(harness.streams.map(({ paused }) => paused)), new Set([0]));
 });
 
 test("what leaves between turns is no backlog, however late the connection says so (TLS)", () => {
@@ -253,6 +283,7 @@ test("what leaves between turns is no backlog, however late the connection says 
   for (let turn = 0; turn < 10; turn++) {
     connection.writeBuffered = 0;
     harness.receive(...new Array(20).fill(frame(frameType.ping, 0, 0, Buffer.alloc(8))));
+    harness.pass(1000);
   }
   assert.equal(connection.closedAs, undefined);
 });

@@ -105,12 +105,12 @@ export abstract class H2Stream implements Stream {
     (this.#queue ??= []).push(rest);
     this.#queued += rest.length;
     const { codec } = this;
-    codec.settings.stats.pending_send_bytes.add(rest.length);
+    codec.addQueued(rest.length);
     codec.block(this);
     if (endStream) this.#watchFlush();
     // Both sides are done with it but for what waits here.
     if (endStream && this.remoteEnded) this.forgetCallbacks();
-    if (!this.#above && this.#queued > codec.streamBufferLimit) {
+    if (!this.#above && (this.#queued > codec.streamBufferLimit || codec.holdsMuch)) {
       this.#above = true;
       this.onAboveHigh();
     }
@@ -139,12 +139,12 @@ export abstract class H2Stream implements Stream {
       if (sent > 0) queue[0] = first.subarray(sent);
     } else queue.shift();
     this.#queued -= sent;
-    if (sent > 0) codec.settings.stats.pending_send_bytes.sub(sent);
+    if (sent > 0) codec.addQueued(-sent);
     if (queue.length === 0) {
       this.#queue = undefined;
       this.#flushTimer?.disable();
     }
-    if (this.#above && this.#queued <= codec.streamBufferLimit / 2) {
+    if (this.#above && (this.#queued === 0 || (this.#queued <= codec.streamBufferLimit / 2 && !codec.holdsMuch))) {
       this.#above = false;
       this.onBelowLow();
     }
@@ -195,7 +195,7 @@ export abstract class H2Stream implements Stream {
   release(): void {
     this.closed = true;
     this.#flushTimer?.disable();
-    if (this.#queued > 0) this.codec.settings.stats.pending_send_bytes.sub(this.#queued);
+    if (this.#queued > 0) this.codec.addQueued(-this.#queued);
     this.#queued = 0;
     this.#queue = undefined;
     this.#trailers = undefined;

@@ -105,7 +105,7 @@ export class ConnectionManager implements NetworkFilter, H2ServerCallbacks, Conn
 
   #dispatch(data: Buffer): void {
     if (this.#codec !== undefined) {
-      this.#codec.dispatch(data);
+      if (!this.multiplexes || !this.#shedsConnection(this.#codec)) this.#codec.dispatch(data);
       return;
     }
     if (this.#first !== undefined) {
@@ -114,7 +114,27 @@ export class ConnectionManager implements NetworkFilter, H2ServerCallbacks, Conn
     }
     const choice = this.#protocolOf(data);
     if (choice === undefined) this.#first = Buffer.from(data);
-    else this.#makeCodec(choice).dispatch(data);
+    else {
+      const codec = this.#makeCodec(choice);
+      if (!this.multiplexes || !this.#shedsConnection(codec)) codec.dispatch(data);
+    }
+  }
+
+  /** Under overload an HTTP/2 client is told to go, and may be cut off. */
+  #shedsConnection(codec: ServerConnection): boolean {
+    const { overload, stats } = this.settings;
+    if (overload.sheds("envoy.load_shed_points.http2_server_go_away_and_close_on_dispatch")) {
+      codec.goAway();
+      stats.downstream_rq_overload_close.inc();
+      this.#connectionInfo.setFlag("OM");
+      this.#close("flush_and_delay", "overload");
+      return true;
+    }
+    if (this.#drain === "no" && overload.sheds("envoy.load_shed_points.http2_server_go_away_on_dispatch")) {
+      codec.goAway();
+      this.#drain = "closing";
+    }
+    return false;
   }
 
   /** As configured, as ALPN has agreed, or as the first bytes look; undefined: there are too few of them. */

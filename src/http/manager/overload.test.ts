@@ -125,3 +125,18 @@ test("streams say what they hold, and can be ended for it", () => {
   assert.equal(logged[0].details, "overload_manager_reset");
   assert.notEqual(connection.closedAs, undefined);
 });
+
+test("an HTTP/2 client is told to go, or cut off", () => {
+  const overload = testOverload();
+  const begin = `PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0`;
+  const polite = managerHarness([silent], {}, { overload: overload.state });
+  overload.set("envoy.load_shed_points.http2_server_go_away_on_dispatch", 1);
+  polite.receive(begin);
+  assert.equal(polite.settings.h2.stats.goaway_sent.value, 1);
+  assert.equal(polite.connection.state, "open");
+  const cut = managerHarness([silent], {}, { overload: overload.state });
+  overload.set("envoy.load_shed_points.http2_server_go_away_and_close_on_dispatch", 1);
+  cut.receive(begin);
+  assert.equal(cut.settings.stats.downstream_rq_overload_close.value, 1);
+  assert.equal(cut.connection.closedAs, "flush_and_delay");
+});

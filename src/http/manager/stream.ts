@@ -175,7 +175,7 @@ export class ActiveStream extends FilterManager implements RequestDecoder, Strea
   /** Under overload a request is answered before anything is made for it. */
   #refusedForOverload(): boolean {
     const { overload, stats } = this.settings;
-    if (overload.sheds("envoy.load_shed_points.http1_server_abort_dispatch")) {
+    if (!this.manager.multiplexes && overload.sheds("envoy.load_shed_points.http1_server_abort_dispatch")) {
       stats.downstream_rq_overload_close.inc();
       stats.downstream_rq_rx_reset.inc();
       this.info.setFlag("DPE");
