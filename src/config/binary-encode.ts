@@ -10,6 +10,11 @@ import { getField, type LoadedMessage } from "./shape.ts";
 export function encodeMessage(message: { readonly $typeName: string }): Buffer {
   const desc = envoySchema().message(message.$typeName);
   if (desc === undefined) throw new Error(`no message ${message.$typeName} in the API`);
+  return encodeMessageAs(message, desc);
+}
+
+/** The same for a message of any schema. */
+export function encodeMessageAs(message: { readonly $typeName: string }, desc: MessageDesc): Buffer {
   const writer = new WireWriter();
   writeFields(writer, message as LoadedMessage, desc);
   return writer.finish();

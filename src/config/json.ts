@@ -11,12 +11,19 @@ export interface JsonOptions {
   readonly redact: boolean;
   /** Also lists, maps and proto3 scalars that are at their default (Envoy's always_print_primitive_fields). */
   readonly emitDefaults?: boolean | undefined;
+  /** Enums as their numbers. */
+  readonly enumNumbers?: boolean | undefined;
 }
 
 /** Fields in the order of their numbers, as protobuf prints them; what is unset is left out. Types that the API lacks give {}. */
 export function toJson(message: object, options: JsonOptions): JsonObject {
   const desc = envoySchema().message((message as LoadedMessage).$typeName);
   return desc === undefined ? {} : messageJson(message as LoadedMessage, desc, options, false);
+}
+
+/** The same for a message of any schema. */
+export function toJsonAs(message: object, desc: MessageDesc, options: JsonOptions): JsonObject {
+  return messageJson(message as LoadedMessage, desc, options, false);
 }
 
 const ordered = new WeakMap<MessageDesc, readonly FieldDesc[]>();
@@ -32,7 +39,7 @@ function messageJson(message: LoadedMessage, desc: MessageDesc, options: JsonOpt
     const name = options.protoNames ? field.name : field.jsonName;
     const value = getField(message, field);
     if (value === undefined) {
-      if (options.emitDefaults === true && !field.explicit) into[name] = defaultJson(field);
+      if (options.emitDefaults === true && !field.explicit) into[name] = defaultJson(field, options);
       continue;
     }
     const secret = options.redact && (hidden || field.sensitive);
@@ -51,7 +58,7 @@ function messageJson(message: LoadedMessage, desc: MessageDesc, options: JsonOpt
   return into;
 }
 
-function defaultJson(field: FieldDesc): JsonValue {
+function defaultJson(field: FieldDesc, options: JsonOptions): JsonValue {
   if (field.label === "list") return [];
   if (field.label === "map") return {};
   switch (field.type) {
@@ -61,7 +68,7 @@ function defaultJson(field: FieldDesc): JsonValue {
     case "bytes":
       return "";
     case "enum":
-      return enumJson(field.enum, 0);
+      return enumJson(field.enum, 0, options);
     case "int64":
     case "uint64":
     case "sint64":
@@ -76,7 +83,7 @@ function defaultJson(field: FieldDesc): JsonValue {
 /** undefined: a secret that is neither text nor a message, which is left out. */
 function valueJson(value: unknown, field: FieldDesc, options: JsonOptions, secret: boolean): JsonValue | undefined {
   if (field.type !== "message") {
-    if (!secret) return field.type === "enum" ? enumJson(field.enum, value as number) : scalarJson(value, field.type === "float");
+    if (!secret) return field.type === "enum" ? enumJson(field.enum, value as number, options) : scalarJson(value, field.type === "float");
     return redacted(value);
   }
   const desc = field.message;
@@ -146,9 +153,9 @@ function redactedJson(value: JsonValue): JsonValue {
   return null;
 }
 
-function enumJson(desc: EnumDesc, number: number): JsonValue {
+function enumJson(desc: EnumDesc, number: number, options: JsonOptions): JsonValue {
   if (desc.typeName === "google.protobuf.NullValue") return null;
-  return desc.byNumber(number)?.name ?? number;
+  return options.enumNumbers === true ? number : (desc.byNumber(number)?.name ?? number);
 }
 
 function scalarJson(value: unknown, isFloat: boolean): JsonValue {

@@ -101,6 +101,12 @@ export const extensions: readonly ExtensionRow[] = [
     messages: ["envoy.extensions.filters.http.ext_proc.v3.ExternalProcessor", "envoy.extensions.filters.http.ext_proc.v3.ExtProcPerRoute"],
     load: () => import("./http_filters/ext_proc/config.ts"),
   },
+  {
+    name: "envoy.filters.http.grpc_json_transcoder",
+    category: "envoy.filters.http",
+    messages: ["envoy.extensions.filters.http.grpc_json_transcoder.v3.GrpcJsonTranscoder"],
+    load: () => import("./http_filters/grpc_json_transcoder/config.ts"),
+  },
   // ---- cluster specifiers
   {
     name: "envoy.router.cluster_specifier_plugin.lua",

@@ -206,8 +206,8 @@ export abstract class FilterManager {
   }
 
   addDecodedData(slot: FilterSlot, data: Buffer, streaming: boolean): void {
-    if (slot.decodeCall === "trailers") {
-      // The end is already at this filter: data goes on before the trailers.
+    if (slot.decodeCall === "trailers" && slot.decodeHeadersPassed) {
+      // The end is already at this filter: data goes on before the trailers. Where the head is held, data waits behind it.
       this.decodeDataFrom(slot.index + 1, data, false, false);
       return;
     }
@@ -419,7 +419,7 @@ export abstract class FilterManager {
   }
 
   addEncodedData(slot: FilterSlot, data: Buffer, streaming: boolean): void {
-    if (slot.encodeCall === "trailers") {
+    if (slot.encodeCall === "trailers" && slot.encodeHeadersPassed) {
       this.encodeDataFrom(slot.index - 1, data, false, false);
       return;
     }
