@@ -550,6 +550,9 @@ export class MessageReader {
     const entry = node.entries.findLast((e) => e.key === "@type");
     if (entry === undefined || entry.value.kind !== "scalar" || entry.value.type !== "string" || entry.value.text === "") {
       const given = node.entries.map((e) => e.key);
+      // An empty Any is all that it takes to switch a filter on for a route.
+      if (given.length === 0 && place.field?.name === "config" && place.field.parent.typeName === "envoy.config.route.v3.FilterConfig")
+        return { $typeName: "google.protobuf.Any", typeUrl: "", value: new Uint8Array(0) };
       this.#run.add(
         "OR1110",
         `${quote(place.field?.name ?? "resource")} has no "@type"${given.length > 0 ? `, only ${given.slice(0, 5).map(quote).join(", ")}` : ""}`,

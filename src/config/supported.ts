@@ -57,6 +57,8 @@ export function checkSupported(
       const policy = (message as unknown as Policy).typedExtensionConfig?.typedConfig?.$typeName;
       if (policy !== undefined && merged.get(policy) === undefined && extensionOfMessage(policy) === undefined) return false;
     }
+    // An empty Any names no extension: it switches a filter on.
+    if (desc.typeName === "google.protobuf.Any" && parent?.$typeName === "envoy.config.route.v3.FilterConfig" && message["typeUrl"] === "") return false;
     const honoured = merged.get(desc.typeName);
     if (field !== undefined && parent !== undefined) {
       // A field that is itself not honoured was reported with its parent.

@@ -92,6 +92,8 @@ export interface CompileContext {
   hasCluster(name: string): boolean;
   /** A secret that a TLS context names; undefined: there is none, or it has not come yet. */
   secret?(config: SdsSecretConfig): Secret | undefined;
+  /** Whether the server was told to fail its health checks (/healthcheck/fail); absent on the main thread. */
+  readonly health?: { readonly healthFailed: boolean } | undefined;
   /** Route configurations that discovery brings; absent where nothing is served. */
   readonly routes?: RouteTables | undefined;
   /** The cluster that was probably meant, for a hint. */

@@ -40,6 +40,11 @@ export function compilePerFilterConfig(
       context.report(where, field, { code: "OR3401", text: `typed_per_filter_config of ${name}: FilterConfig without config must be disabled` });
       continue;
     }
+    if (message.$typeName === "google.protobuf.Any") {
+      // Empty: the filter is on here, with its own settings.
+      compiled.set(name, { disabled: false, settings: undefined });
+      continue;
+    }
     if (optional && extensionOfMessage(message.$typeName) === undefined) continue;
     const extension = context.extension("envoy.filters.http", message, where, field, name);
     if (extension === undefined) continue;
@@ -70,7 +75,7 @@ export class PerFilterLevels {
       const list: unknown[] = [];
       for (const level of this.#levels) {
         const config = level.get(filterName);
-        if (config !== undefined && !config.disabled) list.push(config.settings);
+        if (config !== undefined && !config.disabled && config.settings !== undefined) list.push(config.settings);
       }
       found = list;
       // Bounded: filter names come from the configuration.

@@ -35,6 +35,7 @@ export interface ContextParts {
   /** By secretKey. */
   readonly secrets?: ReadonlyMap<string, Secret>;
   readonly routes?: RouteTables;
+  readonly health?: CompileContext["health"];
   readonly node: CompileContext["node"];
   readonly headerPrefix: string;
   readonly options: CompileContext["options"];
@@ -55,6 +56,7 @@ export class ValidatingContext implements CompileContext {
   /** Contents of every DataSource file read, to be sent to the workers. */
   readonly files = new Map<string, Uint8Array>();
   readonly routes: RouteTables | undefined;
+  readonly health: CompileContext["health"];
   readonly stats: StatsStore;
   readonly runtime: Runtime;
   readonly timers: TimerWheel;
@@ -80,6 +82,7 @@ export class ValidatingContext implements CompileContext {
     this.headerPrefix = parts.headerPrefix;
     this.options = parts.options;
     this.routes = parts.routes;
+    this.health = parts.health;
     this.#extensions = parts.extensions;
     this.#clusterNames = parts.clusterNames;
     this.#secrets = parts.secrets;
@@ -207,6 +210,7 @@ export class ServingContext implements CompileContext {
   readonly headerPrefix: string;
   readonly options: CompileContext["options"];
   readonly routes: RouteTables | undefined;
+  readonly health: CompileContext["health"];
   readonly #extensions: ExtensionSet;
   readonly #clusterNames: ClusterNames;
   readonly #secrets: ReadonlyMap<string, Secret> | undefined;
@@ -229,6 +233,7 @@ export class ServingContext implements CompileContext {
     this.headerPrefix = parts.headerPrefix;
     this.options = parts.options;
     this.routes = parts.routes;
+    this.health = parts.health;
     this.#extensions = parts.extensions;
     this.#clusterNames = parts.clusterNames;
     this.#secrets = parts.secrets;

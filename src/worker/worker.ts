@@ -261,6 +261,7 @@ export class WorkerCore {
         clusterNames: this.#clusterNames,
         secrets: this.#secrets,
         routes: this.#routes,
+        health: this.#drain,
         node: config.node,
         headerPrefix: config.headerPrefix,
         options: {

@@ -18,9 +18,20 @@ function lookup(metadata: Metadata | undefined, namespace: string, path: readonl
   return value;
 }
 
+/** Keys in order, as Envoy prints structs. */
+function sorted(value: JsonValue): JsonValue {
+  if (value === null || typeof value !== "object") return value;
+  if (Array.isArray(value)) return value.map(sorted);
+  return Object.fromEntries(
+    Object.keys(value)
+      .sort()
+      .map((key) => [key, sorted(value[key])]),
+  );
+}
+
 /** Strings as they are, everything else as JSON. */
 function jsonText(value: JsonValue): string {
-  return toBytes(typeof value === "string" ? value : JSON.stringify(value));
+  return toBytes(typeof value === "string" ? value : JSON.stringify(sorted(value)));
 }
 
 export function metadataOperator(read: ReadMetadata, namespace: string, path: readonly string[], maxLength: number | undefined): Operator {
