@@ -257,6 +257,12 @@ export const extensions: readonly ExtensionRow[] = [
     load: () => import("./access_loggers/file/config.ts"),
   },
   {
+    name: "envoy.access_loggers.wasm",
+    category: "envoy.access_loggers",
+    messages: ["envoy.extensions.access_loggers.wasm.v3.WasmAccessLog"],
+    load: () => import("./access_loggers/wasm/config.ts"),
+  },
+  {
     name: "envoy.access_loggers.stdout",
     category: "envoy.access_loggers",
     messages: ["envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"],

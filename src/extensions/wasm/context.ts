@@ -2,6 +2,8 @@
 import { getLogger, type Logger } from "../../log/log.ts";
 import type { Timer } from "../../net/timer-wheel.ts";
 import type { PropertySource } from "../attributes.ts";
+import { mapType } from "./abi.ts";
+import { HeadFields } from "./fields.ts";
 import type { WasmPlugin } from "./plugin.ts";
 import type { WasmVm } from "./vm.ts";
 
@@ -109,12 +111,32 @@ export abstract class WasmContext {
 export class RootContext extends WasmContext {
   #timer: Timer | undefined = undefined;
   #tickMs = 0;
+  #logged: Omit<PropertySource, "plugin"> | undefined = undefined;
 
   constructor(vm: WasmVm, plugin: WasmPlugin) {
     super(vm, plugin, 0);
   }
   get properties(): PropertySource | undefined {
-    return { plugin: this.plugin };
+    return { ...this.#logged, plugin: this.plugin };
+  }
+
+  /** An access log line of a stream that has no context of its own. */
+  onLog(of: Omit<PropertySource, "plugin">): void {
+    this.#logged = of;
+    this.vm.call(this, "proxy_on_log", this.id);
+    this.#logged = undefined;
+  }
+  override fields(type: number): FieldMap | undefined {
+    const of = this.#logged;
+    const map =
+      type === mapType.requestHeaders
+        ? of?.requestHeaders
+        : type === mapType.responseHeaders
+          ? of?.responseHeaders
+          : type === mapType.responseTrailers
+            ? of?.responseTrailers
+            : undefined;
+    return map === undefined ? undefined : new HeadFields(map);
   }
 
   setTickPeriod(ms: number): void {

@@ -448,7 +448,7 @@ export interface GrpcRequest {
 function startGrpc(vm: WasmVm, current: WasmContext, tokenAt: number, request: GrpcRequest): number {
   vm.memory.view(tokenAt, 4);
   if (request.metadata === undefined) return status.parseFailure;
-  const token = current.plugin.grpcCall?.(current, request);
+  const token = current.plugin.grpcCall(current, request);
   if (token === undefined) return status.parseFailure;
   vm.memory.setUint32(tokenAt, token);
   return status.ok;

@@ -1,6 +1,7 @@
 /** A plugin of the configuration: its settings, the VM that it runs in on this thread, and what happens when that fails. */
 import { createHash } from "node:crypto";
-import { malformedRequest } from "../../http/field-rules.ts";
+import { GrpcClient } from "../../grpc/client.ts";
+import { isFieldName, malformedRequest, safeFieldValue } from "../../http/field-rules.ts";
 import { appendField } from "../../http/field-writing.ts";
 import { RequestHeaders } from "../../http/header-map.ts";
 import { levels } from "../../log/log.ts";
@@ -12,6 +13,7 @@ import { HeadFields } from "./fields.ts";
 import type { GrpcRequest } from "./host-functions.ts";
 import { GuestMetrics } from "./metrics.ts";
 import { type VmSettings, WasmLoadError, WasmVm } from "./vm.ts";
+import { readFields } from "./wire.ts";
 
 export type FailurePolicy = "fail_closed" | "fail_open" | "fail_reload";
 
@@ -98,8 +100,78 @@ export class WasmPlugin {
   get configuration(): Buffer {
     return this.settings.configuration;
   }
-  get grpcCall(): ((context: WasmContext, request: GrpcRequest) => number | undefined) | undefined {
-    return undefined;
+
+  /** Begins a call of the module's; its token, or undefined where the service names no cluster. */
+  grpcCall(context: WasmContext, request: GrpcRequest): number | undefined {
+    const cluster = clusterOf(request.service);
+    if (this.clusters.get(cluster) === undefined) return undefined;
+    const { vm } = context;
+    const token = vm.nextToken();
+    const client = new GrpcClient(this.clusters, {
+      cluster,
+      authority: "",
+      timeoutMs: Math.min(request.timeoutMs, longestMs),
+      initialMetadata: undefined,
+      maxReceiveBytes: maxResponseBytes,
+      skipEnvoyHeaders: false,
+    });
+    // The module is not told before it knows its token, nor after it has gone.
+    const tell = (last: boolean, name: string, argument: number): void =>
+      vm.afterCall(() => {
+        if (vm.failed || !context.calls.has(token) || !vm.contexts.has(context.id)) return;
+        if (last) context.calls.delete(token);
+        vm.call(context, name, context.id, token, argument);
+      });
+    const isUnary = request.message !== undefined;
+    const stream = client.stream(
+      request.name,
+      request.method,
+      {
+        modifyHeaders: (headers) => {
+          const pairs = request.metadata ?? [];
+          for (let i = 0; i < pairs.length; i += 2)
+            if (isFieldName(pairs[i]) && pairs[i].charCodeAt(0) !== 58) headers.add(pairs[i].toLowerCase(), safeFieldValue(pairs[i + 1]));
+        },
+      },
+      {
+        onInitialMetadata: (headers) => {
+          context.grpcInitialMetadata = new HeadFields(headers);
+          if (!isUnary) tell(false, "proxy_on_grpc_receive_initial_metadata", headers.size);
+        },
+        onMessage: (message) => {
+          const kept = Buffer.from(message);
+          vm.afterCall(() => {
+            context.grpcMessage = kept;
+            tell(isUnary, "proxy_on_grpc_receive", kept.length);
+            context.grpcMessage = undefined;
+          });
+        },
+        onClose: (status, trailers) => {
+          context.statusCode = status.code;
+          context.statusMessage = status.message;
+          if (trailers !== undefined && !isUnary) {
+            context.grpcTrailingMetadata = new HeadFields(trailers);
+            tell(false, "proxy_on_grpc_receive_trailing_metadata", trailers.size);
+          }
+          tell(true, "proxy_on_grpc_close", status.code);
+        },
+      },
+    );
+    context.calls.set(token, {
+      cancel: () => stream.reset(),
+      ...(!isUnary && {
+        send: (message: Buffer, end: boolean) => {
+          stream.send(message);
+          if (end) stream.end();
+        },
+        close: () => stream.end(),
+      }),
+    });
+    if (request.message !== undefined) {
+      stream.send(request.message);
+      stream.end();
+    }
+    return token;
   }
 
   /** The plugin at work; undefined: it failed, and what its policy says is to be done. */
@@ -213,6 +285,13 @@ export class WasmPlugin {
     });
     return token;
   }
+}
+
+/** A GrpcService names a cluster (envoy_grpc.cluster_name); what is none is the name itself. */
+function clusterOf(service: Buffer): string {
+  const inner = readFields(service)?.bytes(1);
+  const name = inner === undefined || inner.length === 0 ? undefined : readFields(inner)?.text(1);
+  return name === undefined || name === "" ? service.toString("utf8") : name;
 }
 
 function onAnswer(context: WasmContext, token: number, result: AsyncResult): void {

@@ -2,12 +2,15 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
 import type { DecoderFilterCallbacks, HttpFilter } from "../../http/filter.ts";
-import { type RequestHeaders, ResponseHeaders } from "../../http/header-map.ts";
+import { RequestHeaders, ResponseHeaders } from "../../http/header-map.ts";
 import { managerHarness } from "../../http/manager/testing.ts";
+import { StreamInfo } from "../../http/stream-info.ts";
 import { getLogger } from "../../log/log.ts";
 import { message, type TestContext, testContext } from "../../testing/compile-context.ts";
+import accessLogger from "../access_loggers/wasm/config.ts";
 import wasm from "../http_filters/wasm/config.ts";
 import { decodePairs, encodePairs } from "./abi.ts";
+import { getShared } from "./shared-data.ts";
 import { type Code, drop, i32, i64, load32, parameter, TestModule, trap, when } from "./testing.ts";
 import { readFields } from "./wire.ts";
 
@@ -214,6 +217,25 @@ test("a failed VM is made anew where that is the policy", () => {
   assert.match(once("GET / HTTP/1.1\r\nhost: x\r\n\r\n"), /503/);
   assert.match(once(post("body")), /200 [\s\S]*<body>/);
   assert.equal(context.stats.counter("wasm.plugin.vm_reload_success").value, 1);
+});
+
+test("an access logger tells the module of each stream", () => {
+  const m = new TestModule();
+  const copy = (key: string): Code => [
+    ...m.call("proxy_get_header_map_value", [i32(0), m.text(key), i32(0), i32(4)]),
+    ...drop,
+    ...m.call("proxy_set_shared_data", [m.text(`logged ${key}`), load32(0), load32(4), i32(0)], ints(5)),
+    ...drop,
+  ];
+  m.export("proxy_on_log", 1, false, copy("x-a"), copy(":path"));
+  const config = { name: "logger", vm_config: { vm_id: "log vm", code: { local: { inline_bytes: Buffer.from(m.bytes()).toString("base64") } } } };
+  const context = testContext();
+  const logger = accessLogger.accessLogger.compile(message("envoy.extensions.access_loggers.wasm.v3.WasmAccessLog", { config }), context);
+  assert.deepEqual(context.findings, []);
+  const headers = new RequestHeaders("GET", "/logged", "h", "http", ["x-a", "1"]);
+  logger.log({ info: new StreamInfo(0, 0), requestHeaders: headers } as never);
+  assert.equal(getShared("log vm", "logged x-a")?.value.toString(), "1");
+  assert.equal(getShared("log vm", "logged :path")?.value.toString(), "/logged");
 });
 
 test("what is no module for a proxy is refused", () => {
