@@ -90,7 +90,7 @@ export abstract class H2Connection {
   #payloadFill = 0;
   #padding = 0;
   #dataStream: H2Stream | undefined = undefined;
-  /** DATA and HEADERS frames read since control frames were last accounted for. */
+  /** DATA and HEADERS frames, read and written, since control frames were last accounted for: peers measure their round trips by pings beside them. */
   #traffic = 0;
   #settingsSeen = false;
   /** The stream whose header block goes on in CONTINUATION frames; 0: none. */
@@ -707,6 +707,7 @@ export abstract class H2Connection {
       const last = endStream && at + length === to;
       stream.meter.wireBytesSent += writer.data(last ? flag.endStream : 0, stream.id, chunk, at, at + length);
       this.dataFramesSent++;
+      this.#traffic++;
       stream.sendWindow -= length;
       this.#sendWindow -= length;
       at += length;
@@ -730,6 +731,7 @@ export abstract class H2Connection {
   /** The encoder's block as HEADERS of the stream. */
   sendBlock(stream: H2Stream, endStream: boolean): void {
     const { encoder, writer } = this;
+    this.#traffic++;
     const octets = writer.headers(stream.id, endStream, encoder.end(), encoder.length);
     stream.headersSent = true;
     stream.meter.headerBytesSent += octets;

@@ -251,6 +251,13 @@ test("control frames beyond what time and traffic explain are a flood, also of o
   }
   harness.receive(harness.peer.headers(1, post, false));
   for (let i = 0; i < 20; i++) harness.receive(...new Array(30).fill(data(1, "x")), ...new Array(30).fill(ping));
+  // What we send counts as well.
+  const { encoder } = harness.streams[0];
+  encoder.encodeHeaders(new ResponseHeaders(200), false);
+  for (let i = 0; i < 100; i++) {
+    encoder.encodeData(Buffer.from("x"), false);
+    harness.receive(ping);
+  }
   assert.equal(harness.connection.closedAs, undefined);
   harness.receive(...new Array(150).fill(ping));
   assert.equal(harness.settings.stats.outbound_control_flood.value, 1);
