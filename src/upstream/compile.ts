@@ -15,7 +15,7 @@ import type { DnsCluster } from "../config/schema/types/envoy.extensions.cluster
 import type { HttpProtocolOptions } from "../config/schema/types/envoy.extensions.upstreams.http.v3.d.ts";
 import type { CompileContext, Honours, UpstreamTransportSocket } from "../extensions/extension.ts";
 import { compileNameFormat, type H1Settings, h1Stats } from "../http/h1/settings.ts";
-import { compileH2, honours as h2Honours, h2Stats } from "../http/h2/settings.ts";
+import { compileH2, honours as h2Honours } from "../http/h2/settings.ts";
 import { parseAddressMessage } from "../net/address.ts";
 import type { KeepAlive } from "../net/socket-connection.ts";
 import type { StatsScope } from "../stats/stats.ts";
@@ -168,8 +168,8 @@ export function compileCluster(message: Cluster, context: CompileContext): Compi
         maxHeaderCount: common?.maxHeadersCount ?? 100,
         underscores: "allow",
         flushTimeoutMs: 0,
-        stats: h2Stats(scope),
       },
+      scope,
       context,
     ),
     transportSocket: compileTransportSocket(message.transportSocket, context, scope, upstream?.autoSanValidation ?? false),

@@ -83,11 +83,14 @@ export function h2Stats(scope: StatsScope): H2Stats {
   const made: Record<string, Counter | Gauge> = {};
   for (const name of counters) made[name] = at.counter(name);
   for (const name of gauges) made[name] = at.gauge(name);
+  // Envoy has them, too, and records nothing.
+  for (const name of ["cookie_count", "header_count"]) at.histogram(name, "none");
+  for (const name of ["cookie_size", "header_list_size"]) at.histogram(name, "bytes");
   return made as unknown as H2Stats;
 }
 
 /** What is not of Http2ProtocolOptions. */
-export type H2Limits = Pick<H2Settings, "maxHeadBytes" | "maxHeaderCount" | "underscores" | "flushTimeoutMs" | "stats">;
+export type H2Limits = Pick<H2Settings, "maxHeadBytes" | "maxHeaderCount" | "underscores" | "flushTimeoutMs">;
 
 export const honours: Readonly<Record<string, readonly string[] | "*">> = {
   "envoy.config.core.v3.Http2ProtocolOptions": [
@@ -117,7 +120,9 @@ export const honours: Readonly<Record<string, readonly string[] | "*">> = {
   "envoy.config.core.v3.KeepaliveSettings": ["interval", "timeout", "interval_jitter", "connection_idle_interval"],
 };
 
-export function compileH2(message: Http2ProtocolOptions | undefined, limits: H2Limits, context: CompileContext): H2Settings {
+/** `scope`: where http2.* stands; it is there once somebody speaks HTTP/2. */
+export function compileH2(message: Http2ProtocolOptions | undefined, limits: H2Limits, scope: StatsScope, context: CompileContext): H2Settings {
+  let stats: H2Stats | undefined;
   const keepAlive = message?.connectionKeepalive;
   return {
     hpackTableSize: message?.hpackTableSize ?? 4096,
@@ -142,6 +147,9 @@ export function compileH2(message: Http2ProtocolOptions | undefined, limits: H2L
     resetBurst: Number(message?.streamResetBurst ?? 1000n),
     resetRate: Number(message?.streamResetRate ?? 33n),
     timers: context.timers,
+    get stats() {
+      return (stats ??= h2Stats(scope));
+    },
     ...limits,
   };
 }

@@ -12,7 +12,7 @@ import { compileScopes, type RouteSource, RouteTableHolder, routesKey, ScopedRou
 import { compileScopeKeyBuilder, scopeKey } from "../../router/scope-key.ts";
 import type { HttpFilterFactory } from "../filter.ts";
 import { compileNameFormat, type H1Settings, h1Stats } from "../h1/settings.ts";
-import { compileH2, type H2Settings, h2Stats } from "../h2/settings.ts";
+import { compileH2, type H2Settings } from "../h2/settings.ts";
 import { compileLocalReplies, type LocalReplies } from "./local-reply.ts";
 import { type ListenerHttpStats, listenerHttpStats, type ManagerStats, managerStats } from "./stats.ts";
 
@@ -185,8 +185,8 @@ export function compileManager(message: HttpConnectionManager, context: CompileC
         maxHeaderCount: common?.maxHeadersCount ?? 100,
         underscores: underscore === 1 ? "reject" : underscore === 2 ? "drop" : "allow",
         flushTimeoutMs: durationMs(message.streamIdleTimeout, 300_000),
-        stats: h2Stats(context.stats.scope("")),
       },
+      context.stats.scope(""),
       context,
     ),
     filters,
