@@ -1,8 +1,9 @@
 /**
  * Runs the fuzz targets (every `*.fuzz.ts` of src/) for a bounded time each:
  *
- *     npm run fuzz -- [PATH_PART...] [--seconds 10] [--seed N]
+ *     npm run fuzz -- [PATH_PART...] [--seconds 10 | --total 60] [--seed N]
  *
+ * `--seconds` is the time of each target, `--total` what all of them share, so that a new target makes nothing run longer.
  * An input that makes a target throw, or that takes longer than `slowMs`, is made smaller, written to the folder `corpus/<target>/` beside the
  * target, and shown with the seed that found it; the exit code is 1. What is in a corpus folder is run first, and by scripts/fuzz.test.ts
  * for ever.
@@ -21,20 +22,19 @@ const maxPool = 2000;
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { seconds: { type: "string", default: "10" }, seed: { type: "string", default: String(Date.now() % 0xffffffff) } },
+  options: { seconds: { type: "string", default: "10" }, total: { type: "string" }, seed: { type: "string", default: String(Date.now() % 0xffffffff) } },
 });
-const seconds = Number(values.seconds);
-const seed = Number(values.seed);
-if (!(seconds > 0) || !Number.isInteger(seed)) {
-  console.error("usage: fuzz [PATH_PART...] [--seconds N] [--seed INTEGER]");
-  process.exit(1);
-}
-
 const files = globSync("src/**/*.fuzz.ts", { cwd: root })
   .filter((file) => positionals.length === 0 || positionals.some((part) => file.includes(part)))
   .sort();
 if (files.length === 0) {
   console.error("no fuzz target matches");
+  process.exit(1);
+}
+const seconds = values.total === undefined ? Number(values.seconds) : Number(values.total) / files.length;
+const seed = Number(values.seed);
+if (!(seconds > 0) || !Number.isInteger(seed)) {
+  console.error("usage: fuzz [PATH_PART...] [--seconds N | --total N] [--seed INTEGER]");
   process.exit(1);
 }
 let failed = false;
@@ -64,7 +64,7 @@ async function fuzz(file: string): Promise<boolean> {
       else pool[target.seeds.length + random.below(pool.length - target.seeds.length)] = input;
     }
   }
-  console.log(`ok ${file}: ${runs} inputs in ${seconds} s`);
+  console.log(`ok ${file}: ${runs} inputs in ${seconds.toFixed(1)} s`);
   return true;
 }
 
