@@ -159,6 +159,18 @@ export const extensions: readonly ExtensionRow[] = [
     load: () => import("./http_filters/rbac/config.ts"),
   },
   {
+    name: "envoy.filters.http.local_ratelimit",
+    category: "envoy.filters.http",
+    messages: ["envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit"],
+    load: () => import("./http_filters/local_ratelimit/config.ts"),
+  },
+  {
+    name: "envoy.filters.http.ratelimit",
+    category: "envoy.filters.http",
+    messages: ["envoy.extensions.filters.http.ratelimit.v3.RateLimit", "envoy.extensions.filters.http.ratelimit.v3.RateLimitPerRoute"],
+    load: () => import("./http_filters/ratelimit/config.ts"),
+  },
+  {
     name: "envoy.filters.http.fault",
     category: "envoy.filters.http",
     messages: ["envoy.extensions.filters.http.fault.v3.HTTPFault"],

@@ -2,20 +2,30 @@
 import { durationMs } from "../config/message.ts";
 import type { TokenBucket } from "../config/schema/types/envoy.type.v3.d.ts";
 import type { CompileContext, Honours } from "./extension.ts";
-import { SharedTokenBucket } from "./shared-cells.ts";
+import { BucketRule, SharedTokenBucket } from "./shared-cells.ts";
 
 export const honours: Honours = { "envoy.type.v3.TokenBucket": "*" };
 
 const minFillMs = 50;
 
-/** Reports what Envoy refuses; a missing bucket is the loader's finding. */
-export function compileTokenBucket(message: TokenBucket | undefined, owner: object, context: CompileContext): SharedTokenBucket {
+/** Reports what Envoy refuses; a missing bucket is the loader's finding. `what`: how the message begins. */
+export function compileBucketRule(
+  message: TokenBucket | undefined,
+  owner: object,
+  context: CompileContext,
+  what = "local rate limit token bucket",
+): BucketRule {
   const fillMs = durationMs(message?.fillInterval, minFillMs);
   if (fillMs < minFillMs)
     context.report(message ?? owner, "fill_interval", {
       code: "OR2112",
-      text: `local rate limit token bucket fill timer must be >= ${minFillMs}ms`,
+      text: `${what} fill timer must be >= ${minFillMs}ms`,
       hint: "fill less often, with more tokens",
     });
-  return new SharedTokenBucket(owner, message?.maxTokens ?? 1, message?.tokensPerFill ?? 1, Math.max(fillMs, minFillMs));
+  return new BucketRule(message?.maxTokens ?? 1, message?.tokensPerFill ?? 1, Math.max(fillMs, minFillMs));
+}
+
+/** The bucket of all workers that belongs to `owner`. */
+export function compileTokenBucket(message: TokenBucket | undefined, owner: object, context: CompileContext): SharedTokenBucket {
+  return new SharedTokenBucket(owner, compileBucketRule(message, owner, context));
 }

@@ -51,6 +51,19 @@ export function compileCidr(message: CidrMessage, context: CompileContext): Cidr
   return { family: address.family, network: address.value >> shift, length, text: `${message.addressPrefix}/${length}` };
 }
 
+/** The network of an address, with its length: "10.0.0.0/8"; undefined where it is no IP address. */
+export function maskAddress(ip: string, v4Length: number, v6Length: number): string | undefined {
+  const address = parseIp(ip);
+  if (address === undefined) return undefined;
+  const bits = address.family === 4 ? 32 : 128;
+  const length = Math.min(address.family === 4 ? v4Length : v6Length, bits);
+  const shift = BigInt(bits - length);
+  const bytes: number[] = [];
+  for (let rest = (address.value >> shift) << shift, i = 0; i < bits / 8; i++, rest >>= 8n) bytes.unshift(Number(rest & 0xffn));
+  const network = ipaddr.fromByteArray(bytes);
+  return `${network instanceof ipaddr.IPv6 ? network.toRFC5952String() : network.toString()}/${length}`;
+}
+
 /** A set of ranges. */
 export class CidrList {
   readonly #ranges: readonly Cidr[];

@@ -26,6 +26,7 @@ import { compileHashPolicy } from "./hash-policy.ts";
 import { compileHeaderMutations, compileRequestMutation, compileResponseMutation, type HeaderMutation } from "./header-mutation.ts";
 import { PathIndex } from "./path-index.ts";
 import { compilePerFilterConfig, PerFilterLevels } from "./per-filter-config.ts";
+import { compileRateLimits } from "./rate-limit.ts";
 import { compileHedgePolicy, compileRetryPolicy } from "./retry-policy.ts";
 import type {
   HashPolicy,
@@ -96,6 +97,7 @@ export const honours: Honours = {
     "per_request_buffer_limit_bytes",
     "request_body_buffer_limit",
     "request_mirror_policies",
+    "rate_limits",
     "metadata",
   ],
   "envoy.config.route.v3.VirtualCluster": "*",
@@ -148,6 +150,8 @@ export const honours: Honours = {
     "retry_policy_typed_config",
     "request_mirror_policies",
     "priority",
+    "rate_limits",
+    "include_vh_rate_limits",
     "hash_policy",
     "max_grpc_timeout",
     "grpc_timeout_offset",
@@ -274,6 +278,7 @@ class Compiler {
       requestBodyBufferLimitBytes: bufferLimit(message),
       perFilter,
       metadata: filterMetadata(message.metadata),
+      rateLimits: compileRateLimits(message.rateLimits, context),
       virtualCluster(headers) {
         for (const cluster of virtualClusters) if (cluster.test(headers)) return cluster.stats;
         return undefined;
@@ -662,6 +667,8 @@ class Compiler {
       hedgePolicy: action.hedgePolicy === undefined ? (scope.hedgePolicy ?? compileHedgePolicy(undefined)) : compileHedgePolicy(action.hedgePolicy),
       mirrors,
       hashPolicy: compileHashPolicy(action.hashPolicy, context),
+      rateLimits: compileRateLimits(action.rateLimits, context),
+      includeVhRateLimits: action.includeVhRateLimits ?? false,
       internalRedirect: this.#internalRedirect(action),
       metadataMatch,
       autoHostRewrite: action.hostRewriteSpecifier.case === "autoHostRewrite" && action.hostRewriteSpecifier.value,

@@ -13,6 +13,7 @@ import { honours as fractions } from "./fraction.ts";
 import { honours as hashPolicies } from "./hash-policy.ts";
 import { honours as headerMutations } from "./header-mutation.ts";
 import { honours as perFilter } from "./per-filter-config.ts";
+import { honours as rateLimits } from "./rate-limit.ts";
 import { honours as retryPolicies } from "./retry-policy.ts";
 import { honours as routeMatches } from "./route-match.ts";
 
@@ -30,6 +31,7 @@ export const routingHonours: readonly Honours[] = [
   hashPolicies,
   headerMutations,
   perFilter,
+  rateLimits,
   retryPolicies,
   routeMatches,
 ];

@@ -6,6 +6,7 @@ import type { StreamInfo } from "../http/stream-info.ts";
 import type { RegexRewrite } from "../matching/string-matcher.ts";
 import type { HeaderMutation } from "./header-mutation.ts";
 import type { PerFilterLevels } from "./per-filter-config.ts";
+import type { RateLimitEntry } from "./rate-limit.ts";
 import type {
   DirectRoute,
   ForwardRoute,
@@ -154,6 +155,8 @@ export interface ForwardSettings {
   readonly hedgePolicy: HedgePolicy;
   readonly mirrors: readonly MirrorPolicy[];
   readonly hashPolicy: HashPolicy | undefined;
+  readonly rateLimits: readonly RateLimitEntry[];
+  readonly includeVhRateLimits: boolean;
   readonly internalRedirect: InternalRedirectPolicy | undefined;
   readonly metadataMatch: JsonObject | undefined;
   readonly autoHostRewrite: boolean;
@@ -180,6 +183,8 @@ export class ForwardRouteEntry extends RouteBase implements ForwardRoute {
   readonly hedgePolicy: HedgePolicy;
   readonly mirrors: readonly MirrorPolicy[];
   readonly hashPolicy: HashPolicy | undefined;
+  readonly rateLimits: readonly RateLimitEntry[];
+  readonly includeVhRateLimits: boolean;
   readonly internalRedirect: InternalRedirectPolicy | undefined;
   readonly metadataMatch: JsonObject | undefined;
   readonly autoHostRewrite: boolean;
@@ -210,6 +215,8 @@ export class ForwardRouteEntry extends RouteBase implements ForwardRoute {
     this.hedgePolicy = settings.hedgePolicy;
     this.mirrors = settings.mirrors;
     this.hashPolicy = settings.hashPolicy;
+    this.rateLimits = settings.rateLimits;
+    this.includeVhRateLimits = settings.includeVhRateLimits;
     this.internalRedirect = settings.internalRedirect;
     this.metadataMatch = settings.metadataMatch;
     this.autoHostRewrite = settings.autoHostRewrite;

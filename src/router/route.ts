@@ -5,6 +5,7 @@
 import type { JsonObject } from "../config/message.ts";
 import type { HeaderMap, RequestHeaders, ResponseHeaders } from "../http/header-map.ts";
 import type { StreamInfo } from "../http/stream-info.ts";
+import type { RateLimitEntry } from "./rate-limit.ts";
 
 /** Settings of one named filter at one level (`typed_per_filter_config`), compiled by that filter. */
 export interface PerFilterConfig {
@@ -22,6 +23,7 @@ export interface VirtualHost {
   readonly requestBodyBufferLimitBytes: number | undefined;
   readonly perFilter: ReadonlyMap<string, PerFilterConfig>;
   readonly metadata: Record<string, JsonObject>;
+  readonly rateLimits: readonly RateLimitEntry[];
   /** The first virtual cluster whose matchers fit, for stats; undefined means "other". */
   virtualCluster(headers: RequestHeaders): VirtualClusterStats | undefined;
   /** Stats of requests that no virtual cluster takes ("other"); undefined when the virtual host has none configured. */
@@ -174,6 +176,9 @@ export interface ForwardRoute extends RouteBase {
   readonly hedgePolicy: HedgePolicy;
   readonly mirrors: readonly MirrorPolicy[];
   readonly hashPolicy: HashPolicy | undefined;
+  readonly rateLimits: readonly RateLimitEntry[];
+  /** The virtual host's rate limits count beside the route's own. */
+  readonly includeVhRateLimits: boolean;
   readonly internalRedirect: InternalRedirectPolicy | undefined;
   /** metadata_match for subset load balancing. */
   readonly metadataMatch: JsonObject | undefined;

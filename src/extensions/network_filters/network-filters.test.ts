@@ -4,7 +4,7 @@ import { type TestContext, test } from "node:test";
 import { connect as connectTls } from "node:tls";
 import { Client, echo, logged, says, TestListeners, talk, typed, until } from "../../listener/testing.ts";
 import type { ThreadLocalCluster } from "../../upstream/upstream.ts";
-import { SharedCount, SharedTokenBucket } from "../shared-cells.ts";
+import { BucketRule, SharedCount, SharedTokenBucket } from "../shared-cells.ts";
 
 function listeners(t: TestContext): TestListeners {
   const made = new TestListeners();
@@ -133,7 +133,7 @@ test("a shared count never exceeds its limit, and what a dead worker held comes 
 
 test("a token bucket fills evenly up to its size", () => {
   let now = 1_000_000_000n;
-  const bucket = new SharedTokenBucket({}, 3, 1, 100, () => now);
+  const bucket = new SharedTokenBucket({}, new BucketRule(3, 1, 100), () => now);
   const take = (times: number): number => Array.from({ length: times }, () => bucket.take()).filter(Boolean).length;
   assert.equal(take(5), 3);
   now += 99_000_000n;
